@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the Rust side of the module knows of KVM: the provider interface of the
+ * host series, and wrappers of macros and inline functions, see helpers.c.
+ * struct kvm and struct kvm_memory_slot stay opaque.
+ */
+#ifndef __KMA_BINDINGS_HELPER_H
+#define __KMA_BINDINGS_HELPER_H
+
+#include <linux/kvm_host.h>
+#include <linux/kvm_mem_attr.h>
+
+struct mutex *kma_slots_lock(struct kvm *kvm);
+unsigned long kma_vm_type(const struct kvm *kvm);
+bool kma_has_private_mem(const struct kvm *kvm);
+void *kma_data(const struct kvm *kvm);
+void kma_set_data(struct kvm *kvm, void *data);
+
+gfn_t kma_slot_base_gfn(const struct kvm_memory_slot *slot);
+unsigned long kma_slot_npages(const struct kvm_memory_slot *slot);
+bool kma_slot_is_user(const struct kvm_memory_slot *slot);
+bool kma_slot_is_gmem_only(const struct kvm_memory_slot *slot);
+
+void kma_xa_init_accounted(struct xarray *xa);
+int kma_xa_reserve(struct xarray *xa, unsigned long index);
+void kma_xa_release(struct xarray *xa, unsigned long index);
+bool kma_xa_is_value(const void *entry);
+unsigned long kma_xa_to_value(const void *entry);
+void kma_xa_store_reserved(struct xarray *xa, unsigned long index, unsigned long value);
+
+void kma_cond_resched(void);
+
+enum {
+	KMA_PAGE_SHIFT = PAGE_SHIFT,
+	KMA_PG_LEVEL_2M = PG_LEVEL_2M,
+	KMA_PG_LEVEL_1G = PG_LEVEL_1G,
+	KMA_VM_TYPE_DEFAULT = KVM_X86_DEFAULT_VM,
+	KMA_VM_TYPE_SW_PROTECTED = KVM_X86_SW_PROTECTED_VM,
+	KMA_VM_TYPE_SEV = KVM_X86_SEV_VM,
+	KMA_VM_TYPE_SEV_ES = KVM_X86_SEV_ES_VM,
+	KMA_VM_TYPE_SNP = KVM_X86_SNP_VM,
+	KMA_VM_TYPE_TDX = KVM_X86_TDX_VM,
+};
+
+#endif /* __KMA_BINDINGS_HELPER_H */

@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The provider interface of the host series, as a trait.
+//!
+//! C header: `include/linux/kvm_mem_attr.h` of the host series.
+
+use super::{
+    bindings,
+    gfn::Gfn,
+    invalidation::ZapFilter,
+    memslot::{
+        MemSlot,
+        NewSlot, //
+    },
+    vm::Kvm,
+};
+use core::marker::PhantomData;
+use kernel::{
+    error::{
+        from_result,
+        to_result, //
+    },
+    prelude::*,
+    types::ForeignOwnable,
+    ModuleMetadata, //
+};
+
+/// The state of a VM as it's kept in the VM.
+type VmBox<P> = Pin<KBox<<P as Provider>::Vm>>;
+/// The state of a guest_memfd inode as it's kept in the inode.
+type GmemBox<P> = KBox<<P as Provider>::Gmem>;
+
+/// A VM together with what the provider keeps for it.
+pub(crate) struct VmRef<'a, T> {
+    /// The VM.
+    pub(crate) kvm: &'a Kvm,
+    /// The provider's state.
+    pub(crate) state: Pin<&'a T>,
+}
+
+/// What to zap: the part of a slot that KVM is about to zap, before the provider has its say.
+pub(crate) struct ZapRequest<'a> {
+    /// The slot, not to be looked up again.
+    pub(crate) slot: &'a MemSlot,
+    /// First gfn of the range.
+    pub(crate) start: Gfn,
+    /// First gfn after the range.
+    pub(crate) end: Gfn,
+    /// The kinds of mappings that the zap is about.
+    pub(crate) filter: ZapFilter,
+}
+
+/// A memory attributes provider. See `struct kvm_mem_attr_ops` for the contexts in which its
+/// functions are called.
+pub(crate) trait Provider: ModuleMetadata + Sized + 'static {
+    /// State of a VM.
+    type Vm: Send + Sync + 'static;
+    /// State of a guest_memfd inode. Dropped in an RCU callback: must not sleep.
+    type Gmem: Send + Sync + 'static;
+
+    /// A VM is being created. May sleep.
+    fn vm_create(kvm: &Kvm) -> Result<VmBox<Self>>;
+
+    /// The answer to KVM_CHECK_EXTENSION on the VM, or on /dev/kvm, where it must not sleep. `None`
+    /// if the extension isn't the provider's.
+    fn check_extension(vm: Option<VmRef<'_, Self::Vm>>, ext: usize) -> Option<i32>;
+
+    /// A VM ioctl. May sleep. `None` if the command isn't the provider's.
+    fn vm_ioctl(vm: VmRef<'_, Self::Vm>, cmd: u32, arg: usize) -> Option<Result<i32>>;
+
+    /// Is a gfn private? In any context: RCU only.
+    fn is_private(vm: VmRef<'_, Self::Vm>, gfn: Gfn) -> bool;
+
+    /// A slot is about to be installed, with slots_lock held.
+    fn slot_init(vm: VmRef<'_, Self::Vm>, slot: NewSlot<'_>);
+
+    /// The first part of a range, at or after a gfn, that can have a mapping of a kind to be
+    /// zapped. With mmu_lock held: RCU only.
+    fn next_zap(vm: VmRef<'_, Self::Vm>, zap: &ZapRequest<'_>, from: Gfn) -> Option<(Gfn, Gfn)>;
+
+    /// An inode is being created, with the flags of KVM_CREATE_GUEST_MEMFD. May sleep.
+    fn gmem_create(vm: VmRef<'_, Self::Vm>, flags: u64) -> Result<GmemBox<Self>>;
+
+    /// The kinds of mappings that an invalidation of the inode's memory is about.
+    fn gmem_filter(gmem: &Self::Gmem) -> ZapFilter;
+}
+
+/// A registered provider. Dropping it unregisters the provider.
+///
+/// # Invariants
+///
+/// `P`'s table is registered.
+pub(crate) struct Registration<P: Provider>(PhantomData<P>);
+
+impl<P: Provider> Registration<P> {
+    /// Registers `P`: VMs that are created from now on use it.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if there's a provider already.
+    pub(crate) fn new() -> Result<Self> {
+        // SAFETY: The table is static, and its functions keep to the interface's contract.
+        to_result(unsafe { bindings::kvm_mem_attr_register(&Table::<P>::OPS) })?;
+        // INVARIANT: Registered just now.
+        Ok(Self(PhantomData))
+    }
+}
+
+impl<P: Provider> Drop for Registration<P> {
+    fn drop(&mut self) {
+        // SAFETY: The table is registered by the type invariant.
+        unsafe { bindings::kvm_mem_attr_unregister(&Table::<P>::OPS) }
+    }
+}
+
+/// The C side of a provider.
+struct Table<P>(PhantomData<P>);
+
+/// # Safety
+///
+/// `kvm` must be valid for the duration of `'a`, with the state of `P` installed by
+/// [`Table::vm_create`].
+unsafe fn vm_ref<'a, P: Provider>(kvm: *mut bindings::kvm) -> VmRef<'a, P::Vm> {
+    // SAFETY: The state was made by `into_foreign` in `vm_create()`, and is taken back only in
+    // `vm_destroy()`, after which the VM has no provider.
+    let state = unsafe { VmBox::<P>::borrow(bindings::kma_data(kvm)) };
+    VmRef {
+        // SAFETY: By the function's contract.
+        kvm: unsafe { Kvm::from_raw(kvm) },
+        state,
+    }
+}
+
+impl<P: Provider> Table<P> {
+    const OPS: bindings::kvm_mem_attr_ops = bindings::kvm_mem_attr_ops {
+        owner: P::THIS_MODULE.as_ptr(),
+        vm_create: Some(Self::vm_create),
+        vm_destroy: Some(Self::vm_destroy),
+        check_extension: Some(Self::check_extension),
+        vm_ioctl: Some(Self::vm_ioctl),
+        is_private: Some(Self::is_private),
+        slot_init: Some(Self::slot_init),
+        next_zap: Some(Self::next_zap),
+        gmem_create: Some(Self::gmem_create),
+        gmem_destroy: Some(Self::gmem_destroy),
+        gmem_filter: Some(Self::gmem_filter),
+    };
+
+    /// # Safety
+    ///
+    /// Called by KVM with a VM under construction.
+    unsafe extern "C" fn vm_create(kvm: *mut bindings::kvm) -> c_int {
+        from_result(|| {
+            // SAFETY: KVM passes a VM whose type is known by now, and nobody else has it yet.
+            let state = P::vm_create(unsafe { Kvm::from_raw(kvm) })?;
+            // SAFETY: The VM is valid, and has no state yet.
+            unsafe { bindings::kma_set_data(kvm, state.into_foreign()) };
+            Ok(0)
+        })
+    }
+
+    /// # Safety
+    ///
+    /// Called by KVM, once, for a VM for which `vm_create()` has succeeded and that nobody uses.
+    unsafe extern "C" fn vm_destroy(kvm: *mut bindings::kvm) {
+        // SAFETY: Made by `into_foreign` in `vm_create()`. KVM makes no other call for the VM at the
+        // same time or later, so nothing is borrowed.
+        drop(unsafe { VmBox::<P>::from_foreign(bindings::kma_data(kvm)) });
+    }
+
+    /// # Safety
+    ///
+    /// Called by KVM with NULL, or a VM of this provider.
+    unsafe extern "C" fn check_extension(kvm: *mut bindings::kvm, ext: c_long) -> c_int {
+        let vm = if kvm.is_null() {
+            None
+        } else {
+            // SAFETY: KVM passes a VM of this provider, and keeps it alive.
+            Some(unsafe { vm_ref::<P>(kvm) })
+        };
+        P::check_extension(vm, ext as usize).unwrap_or(ENOIOCTLCMD.to_errno())
+    }
+
+    /// # Safety
+    ///
+    /// Called by KVM with a VM of this provider.
+    unsafe extern "C" fn vm_ioctl(kvm: *mut bindings::kvm, cmd: c_uint, arg: c_ulong) -> c_int {
+        // SAFETY: KVM passes a VM of this provider, and keeps it alive.
+        let vm = unsafe { vm_ref::<P>(kvm) };
+        from_result(|| P::vm_ioctl(vm, cmd, arg as usize).unwrap_or(Err(ENOIOCTLCMD)))
+    }
+
+    /// # Safety
+    ///
+    /// Called by KVM with a VM of this provider.
+    unsafe extern "C" fn is_private(kvm: *mut bindings::kvm, gfn: bindings::gfn_t) -> bool {
+        // SAFETY: KVM passes a VM of this provider, and keeps it alive.
+        P::is_private(unsafe { vm_ref::<P>(kvm) }, Gfn::new(gfn))
+    }
+
+    /// # Safety
+    ///
+    /// Called by KVM with a VM of this provider, slots_lock held, and a slot that isn't visible yet.
+    unsafe extern "C" fn slot_init(
+        kvm: *mut bindings::kvm,
+        slot: *mut bindings::kvm_memory_slot,
+    ) {
+        // SAFETY: KVM passes a slot that is valid during the call.
+        let slot = unsafe { MemSlot::from_raw(slot) };
+        // SAFETY: KVM calls with slots_lock held, once the slot's metadata is allocated.
+        let slot = unsafe { NewSlot::new(slot) };
+        // SAFETY: KVM passes a VM of this provider, and keeps it alive.
+        P::slot_init(unsafe { vm_ref::<P>(kvm) }, slot);
+    }
+
+    /// # Safety
+    ///
+    /// Called by KVM with a VM of this provider, mmu_lock held, a valid range, and `start` and `end`
+    /// valid for writes.
+    unsafe extern "C" fn next_zap(
+        kvm: *mut bindings::kvm,
+        range: *const bindings::kvm_gfn_range,
+        from: bindings::gfn_t,
+        start: *mut bindings::gfn_t,
+        end: *mut bindings::gfn_t,
+    ) -> bool {
+        // SAFETY: KVM passes a valid range.
+        let range = unsafe { &*range };
+        let zap = ZapRequest {
+            // SAFETY: The slot of a range that's being zapped stays valid until that's done.
+            slot: unsafe { MemSlot::from_raw(range.slot) },
+            start: Gfn::new(range.start),
+            end: Gfn::new(range.end),
+            filter: ZapFilter::from_raw(range.attr_filter),
+        };
+        // SAFETY: KVM passes a VM of this provider, and keeps it alive.
+        let vm = unsafe { vm_ref::<P>(kvm) };
+        let Some((first, last)) = P::next_zap(vm, &zap, Gfn::new(from)) else {
+            return false;
+        };
+        // SAFETY: KVM passes pointers that are valid for writes.
+        unsafe {
+            *start = first.raw();
+            *end = last.raw();
+        }
+        true
+    }
+
+    /// # Safety
+    ///
+    /// Called by KVM with a VM of this provider.
+    unsafe extern "C" fn gmem_create(kvm: *mut bindings::kvm, flags: u64) -> *mut c_void {
+        // SAFETY: KVM passes a VM of this provider, and keeps it alive.
+        match P::gmem_create(unsafe { vm_ref::<P>(kvm) }, flags) {
+            Ok(gmem) => gmem.into_foreign(),
+            Err(e) => e.to_ptr(),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Called by KVM, once, with state that `gmem_create()` returned and that nobody uses.
+    unsafe extern "C" fn gmem_destroy(data: *mut c_void) {
+        // SAFETY: Made by `into_foreign` in `gmem_create()`, and not borrowed, as the inode is gone.
+        drop(unsafe { GmemBox::<P>::from_foreign(data) });
+    }
+
+    /// # Safety
+    ///
+    /// Called by KVM with state that `gmem_create()` returned.
+    unsafe extern "C" fn gmem_filter(data: *mut c_void) -> bindings::kvm_gfn_range_filter {
+        // SAFETY: Made by `into_foreign` in `gmem_create()`, and destroyed only with the inode, on
+        // whose behalf KVM calls.
+        P::gmem_filter(unsafe { GmemBox::<P>::borrow(data) }).as_raw()
+    }
+}

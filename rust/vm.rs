@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A VM and its slots_lock.
+//!
+//! C header: [`include/linux/kvm_host.h`](srctree/include/linux/kvm_host.h)
+
+use super::bindings;
+use kernel::{
+    sync::lock::{
+        mutex::MutexBackend,
+        Guard,
+        Lock, //
+    },
+    types::Opaque,
+};
+
+/// Number of bits by which an address in bytes exceeds a page number.
+pub(crate) const PAGE_SHIFT: u32 = bindings::KMA_PAGE_SHIFT as u32;
+
+/// What a VM was created as, see KVM_CREATE_VM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RawVmType(usize);
+
+impl RawVmType {
+    pub(crate) const DEFAULT: Self = Self(bindings::KMA_VM_TYPE_DEFAULT as usize);
+    pub(crate) const SW_PROTECTED: Self = Self(bindings::KMA_VM_TYPE_SW_PROTECTED as usize);
+    pub(crate) const SEV: Self = Self(bindings::KMA_VM_TYPE_SEV as usize);
+    pub(crate) const SEV_ES: Self = Self(bindings::KMA_VM_TYPE_SEV_ES as usize);
+    pub(crate) const SNP: Self = Self(bindings::KMA_VM_TYPE_SNP as usize);
+    pub(crate) const TDX: Self = Self(bindings::KMA_VM_TYPE_TDX as usize);
+}
+
+/// A VM: a `struct kvm` that a callback was given.
+///
+/// # Invariants
+///
+/// A reference is to a VM that stays alive as long as the reference.
+#[repr(transparent)]
+pub(crate) struct Kvm(Opaque<bindings::kvm>);
+
+impl Kvm {
+    /// # Safety
+    ///
+    /// `ptr` must be a valid VM for the duration of `'a`.
+    pub(super) unsafe fn from_raw<'a>(ptr: *const bindings::kvm) -> &'a Self {
+        // SAFETY: Valid by the function's contract; `Kvm` is transparent to the C type.
+        // INVARIANT: The same.
+        unsafe { &*ptr.cast() }
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut bindings::kvm {
+        self.0.get()
+    }
+
+    /// What the VM was created as.
+    pub(crate) fn vm_type(&self) -> RawVmType {
+        // SAFETY: The VM is valid by the type invariant.
+        RawVmType(unsafe { bindings::kma_vm_type(self.as_ptr()) })
+    }
+
+    /// Does the VM have private memory?
+    pub(crate) fn has_private_mem(&self) -> bool {
+        // SAFETY: The VM is valid by the type invariant.
+        unsafe { bindings::kma_has_private_mem(self.as_ptr()) }
+    }
+
+    /// Takes slots_lock. May sleep.
+    pub(crate) fn lock_slots(&self) -> SlotsGuard<'_> {
+        // SAFETY: slots_lock is initialised before the VM's provider is asked to create state, and
+        // is part of the VM, which is alive as long as `self`.
+        let lock = unsafe {
+            Lock::<(), MutexBackend>::from_raw(bindings::kma_slots_lock(self.as_ptr()).cast())
+        };
+        SlotsGuard {
+            kvm: self,
+            _guard: lock.lock(),
+        }
+    }
+}
+
+/// Proof that slots_lock of [`Self::kvm`] is held.
+///
+/// Slots neither come nor go as long as it exists, and whoever holds it is the only one that changes
+/// the VM's attributes.
+#[must_use = "slots_lock is released when the guard is dropped"]
+pub(crate) struct SlotsGuard<'a> {
+    kvm: &'a Kvm,
+    _guard: Guard<'a, (), MutexBackend>,
+}
+
+impl<'a> SlotsGuard<'a> {
+    /// The VM whose lock it is.
+    pub(crate) fn kvm(&self) -> &'a Kvm {
+        self.kvm
+    }
+}

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0
+# boot.sh VARIANT FOLDER: boot the host kernel of that variant in QEMU with
+# FOLDER/initrd.cpio. Kernel messages go to FOLDER/console.log, the output of what
+# runs there to FOLDER/output.log; BOOT_STDOUT=1 shows the output instead.
+#
+# QEMU emulates AMD SVM with nested paging without any hardware for it, so that
+# the machine is a real KVM host everywhere.
+. "$(dirname "$0")/lib.sh"
+
+variant=$1
+folder=$2
+check_variant "$variant"
+
+output=file:$folder/output.log
+[ -z "${BOOT_STDOUT:-}" ] || output=stdio
+
+# exec: whoever started this script can end QEMU by this process id.
+exec qemu-system-x86_64 -machine q35 -accel tcg,thread=multi -cpu max,+svm,+npt \
+	-smp 2 -m 4G -nodefaults -display none -no-reboot \
+	-kernel "$(build_dir "$variant")/arch/x86/boot/bzImage" \
+	-initrd "$folder/initrd.cpio" \
+	-append "console=ttyS0 loglevel=8 panic=-1 ${BOOT_PARAMS:-}" \
+	-serial "file:$folder/console.log" -serial "$output"

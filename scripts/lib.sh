@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: GPL-2.0
+# Sourced by the other scripts: where things live, how to speak, how to fail.
+# shellcheck shell=bash disable=SC2034
+
+set -euo pipefail
+
+TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+CACHE=${KVM_MEMATTR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/kvm-memattr}
+# What setup.sh brings that is no package of the system: bindgen, virtual
+# environments of Python.
+TOOLS=$CACHE/tools
+SERIES=$TOP/patches/linux-7.3
+# The kernel as a git tree: tag "base" is the pristine source, branch "series"
+# the base with patches/linux-7.3 applied.
+LINUX=$CACHE/linux
+JOBS=${JOBS:-$(nproc)}
+KERNEL_WANT=7.3
+
+say()
+{
+	printf '==> %s\n' "$*" >&2
+}
+
+# die WHAT [WHAT-TO-DO]...: a failed step says which it was, why, and what to do.
+die()
+{
+	printf '!!! %s\n' "$1" >&2
+	shift
+	[ $# -eq 0 ] || printf '    %s\n' "$@" >&2
+	exit 1
+}
+
+# The toolchain that setup.sh settled on: RUSTC, KMAKE_TOOLS, LIBCLANG_PATH.
+load_toolchain()
+{
+	[ -r "$CACHE/toolchain.env" ] ||
+		die "no toolchain recorded in $CACHE/toolchain.env" "run: make setup"
+	# shellcheck disable=SC1091
+	. "$CACHE/toolchain.env"
+}
+
+check_variant()
+{
+	case "$1" in
+	release|debug) ;;
+	*) die "unknown variant '$1'" "VARIANT is release or debug" ;;
+	esac
+}
+
+build_dir()
+{
+	printf '%s/build/%s' "$CACHE" "$1"
+}
+
+# kmake VARIANT ARG...: make in the kernel's build tree of that variant.
+kmake()
+{
+	local variant=$1
+	shift
+	make -C "$LINUX" O="$(build_dir "$variant")" "${KMAKE_TOOLS[@]}" "$@"
+}
+
+# kernel_release VARIANT: what uname -r says in that kernel.
+kernel_release()
+{
+	cat "$(build_dir "$1")/include/config/kernel.release"
+}
+
+# hash_of FILE-OR-FOLDER...: one hash of the contents, in a stable order.
+hash_of()
+{
+	find "$@" -type f -print0 | LC_ALL=C sort -z | xargs -0 -r sha256sum |
+		sha256sum | cut -d' ' -f1
+}
+
+# kernel_source_key: which source the cached tree holds, changes included that
+# somebody at work there has not committed. Empty when those are there: nothing
+# can be said to be up to date then.
+kernel_source_key()
+{
+	git -C "$LINUX" update-index -q --refresh >/dev/null || true
+	if git -C "$LINUX" diff-index --quiet HEAD --; then
+		git -C "$LINUX" rev-parse HEAD^{tree}
+	fi
+}
+
+# up_to_date STAMP KEY: is STAMP's content KEY? An empty KEY never is.
+up_to_date()
+{
+	[ -n "$2" ] && [ "$(cat "$1" 2>/dev/null)" = "$2" ]
+}
+
+# write_file FILE < CONTENT: replaced as a whole, or not at all.
+write_file()
+{
+	mkdir -p "$(dirname "$1")"
+	cat > "$1.new.$$"
+	mv "$1.new.$$" "$1"
+}
+
+# locked NAME COMMAND...: one at a time, for runs that share a cache.
+locked()
+{
+	local name=$1
+	shift
+	mkdir -p "$CACHE"
+	(
+		if ! flock -n 9; then
+			say "waiting for another run that holds $CACHE/$name.lock"
+			flock 9
+		fi
+		"$@"
+	) 9>"$CACHE/$name.lock"
+}
+
+# quiet LOG WHAT COMMAND...: run with the output in LOG, and a sign of life each
+# 15 seconds; on failure show the end of the log and say where the rest is.
+quiet()
+{
+	local log=$1 what=$2 start=$SECONDS pid rc=0
+	shift 2
+	mkdir -p "$(dirname "$log")"
+	"$@" >"$log" 2>&1 &
+	pid=$!
+	while kill -0 "$pid" 2>/dev/null; do
+		sleep 0.2
+		if (( SECONDS - start >= 15 && (SECONDS - start) % 15 == 0 )); then
+			printf '    ... %s: %d s, at: %s\n' "$what" $((SECONDS - start)) \
+				"$(tail -n 1 "$log" | cut -c1-70)" >&2
+			sleep 1
+		fi
+	done
+	wait "$pid" || rc=$?
+	if [ $rc -ne 0 ]; then
+		tail -n 40 "$log" | cut -c1-200 >&2
+		die "$what failed with exit status $rc" "the whole log: $log"
+	fi
+}

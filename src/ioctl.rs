@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Which command on which fd: copy in, check, do, copy out. Errnos are chosen here.
+
+#![deny(unsafe_code)]
+
+use crate::{
+    attrs::Attrs,
+    host::provider::VmRef,
+    request::{
+        RawRequest,
+        Rejection,
+        SetRequest, //
+    },
+    transaction,
+    vm::{
+        supported,
+        Vm, //
+    },
+};
+use kernel::{
+    ioctl::{
+        _IOR,
+        _IOW, //
+    },
+    prelude::*,
+    uaccess::{
+        UserPtr,
+        UserSlice, //
+    },
+};
+
+/// The ioctl type of KVM.
+const KVMIO: u32 = 0xae;
+
+/// `struct kvm_memory_attributes`: address, size, attributes and flags, of 64 bits each.
+type KvmMemoryAttributes = [u64; 4];
+
+/// KVM_SET_MEMORY_ATTRIBUTES.
+const SET: u32 = _IOW::<KvmMemoryAttributes>(KVMIO, 0xd2);
+/// KVM_GET_SUPPORTED_MEMORY_ATTRIBUTES.
+const GET_SUPPORTED: u32 = _IOR::<u64>(KVMIO, 0xd2);
+
+/// KVM_CAP_MEMORY_ATTRIBUTES.
+const CAP_MEMORY_ATTRIBUTES: usize = 233;
+
+impl From<Rejection> for Error {
+    fn from(rejection: Rejection) -> Self {
+        match rejection {
+            Rejection::Flags
+            | Rejection::UnsupportedAttributes
+            | Rejection::Empty
+            | Rejection::Wraps
+            | Rejection::Unaligned => EINVAL,
+        }
+    }
+}
+
+/// Handles a VM ioctl. `None` if it's none of the module's.
+pub(crate) fn vm_ioctl(vm: &VmRef<'_, Vm>, cmd: u32, arg: usize) -> Option<Result<i32>> {
+    let arg = UserPtr::from_addr(arg);
+    let done = match cmd {
+        SET => set(vm, arg),
+        GET_SUPPORTED => get_supported(vm, arg),
+        _ => return None,
+    };
+    Some(done.map(|()| 0))
+}
+
+/// Answers KVM_CHECK_EXTENSION, on a VM or, without one, on /dev/kvm. `None` if the capability is
+/// none of the module's.
+pub(crate) fn check_extension(vm: Option<&VmRef<'_, Vm>>, ext: usize) -> Option<i32> {
+    match ext {
+        CAP_MEMORY_ATTRIBUTES => Some(vm.map_or(Attrs::supported(None), supported).raw() as i32),
+        _ => None,
+    }
+}
+
+fn set(vm: &VmRef<'_, Vm>, arg: UserPtr) -> Result {
+    let mut reader = UserSlice::new(arg, size_of::<KvmMemoryAttributes>()).reader();
+    let [address, size, attributes, flags] = reader.read::<KvmMemoryAttributes>()?;
+    let raw = RawRequest {
+        address,
+        size,
+        attributes,
+        flags,
+    };
+    transaction::set(vm, &SetRequest::check(raw, supported(vm))?)
+}
+
+fn get_supported(vm: &VmRef<'_, Vm>, arg: UserPtr) -> Result {
+    let mask = supported(vm).raw();
+    UserSlice::new(arg, size_of_val(&mask)).writer().write(&mask)
+}

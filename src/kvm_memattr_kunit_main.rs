@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The KUnit suites of kvm-memattr's sources that need no VM, as a module of its own that registers
+//! no provider. The suites run when it's loaded.
+
+#![allow(
+    dead_code,
+    reason = "what isn't tested here is used by the module itself"
+)]
+
+#[path = "../rust/gfn.rs"]
+mod gfn;
+
+mod host {
+    //! What the sources under test need of the kernel-facing layer.
+
+    pub(crate) use crate::gfn;
+}
+
+mod attrs;
+mod plan;
+mod range;
+mod request;
+mod runs;
+mod scope;
+
+use kernel::prelude::*;
+
+module! {
+    type: KvmMemattrKunit,
+    name: "kvm_memattr_kunit",
+    authors: ["The kvm-memattr developers"],
+    description: "KUnit suites of kvm_memattr",
+    license: "GPL",
+}
+
+struct KvmMemattrKunit;
+
+impl kernel::Module for KvmMemattrKunit {
+    fn init(_module: &'static ThisModule) -> Result<Self> {
+        Ok(Self)
+    }
+}

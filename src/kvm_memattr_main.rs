@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! kvm-memattr: per-page memory attributes for KVM.
+//!
+//! The crate root registers the provider, and does nothing else. A request's way goes through
+//! `ioctl`, `request`, `plan`, `store`, `zap` and `post`, in the order that `transaction` keeps.
+
+#[path = "../rust/lib.rs"]
+mod host;
+
+mod attrs;
+mod debugfs;
+mod gmem;
+mod ioctl;
+mod plan;
+mod post;
+mod range;
+mod request;
+mod runs;
+mod scope;
+mod stats;
+mod store;
+mod transaction;
+mod vm;
+mod zap;
+
+use host::{
+    gfn::Gfn,
+    invalidation::ZapFilter,
+    memslot::NewSlot,
+    provider::{
+        Provider,
+        Registration,
+        VmRef,
+        ZapRequest, //
+    },
+    vm::Kvm,
+};
+use kernel::{
+    prelude::*,
+    InPlaceModule, //
+};
+
+module! {
+    type: KvmMemattr,
+    name: "kvm_memattr",
+    authors: ["The kvm-memattr developers"],
+    description: "Per-page memory attributes for KVM",
+    license: "GPL",
+}
+
+// Fields are dropped in order: the provider goes before what it uses.
+#[pin_data]
+struct KvmMemattr {
+    _registration: Registration<KvmMemattr>,
+    #[pin]
+    _files: debugfs::ModuleFiles,
+}
+
+impl InPlaceModule for KvmMemattr {
+    fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            _files <- debugfs::ModuleFiles::new(),
+            // The last step: VMs can be created from here on.
+            _registration: Registration::new()?,
+        })
+    }
+}
+
+impl Provider for KvmMemattr {
+    type Vm = vm::Vm;
+    type Gmem = gmem::Gmem;
+
+    fn vm_create(_kvm: &Kvm) -> Result<Pin<KBox<vm::Vm>>> {
+        vm::Vm::new()
+    }
+
+    fn check_extension(vm: Option<VmRef<'_, vm::Vm>>, ext: usize) -> Option<i32> {
+        ioctl::check_extension(vm.as_ref(), ext)
+    }
+
+    fn vm_ioctl(vm: VmRef<'_, vm::Vm>, cmd: u32, arg: usize) -> Option<Result<i32>> {
+        ioctl::vm_ioctl(&vm, cmd, arg)
+    }
+
+    fn is_private(vm: VmRef<'_, vm::Vm>, gfn: Gfn) -> bool {
+        vm::is_private(&vm, gfn)
+    }
+
+    fn slot_init(vm: VmRef<'_, vm::Vm>, slot: NewSlot<'_>) {
+        post::init_slot(&slot, &vm.state.shared().store);
+    }
+
+    fn next_zap(vm: VmRef<'_, vm::Vm>, zap: &ZapRequest<'_>, from: Gfn) -> Option<(Gfn, Gfn)> {
+        let part = zap::next(zap, from, vm.kvm.has_private_mem(), vm.state.shared())?;
+        Some((part.start(), part.end()))
+    }
+
+    fn gmem_create(_vm: VmRef<'_, vm::Vm>, flags: u64) -> Result<KBox<gmem::Gmem>> {
+        gmem::Gmem::new(flags)
+    }
+
+    fn gmem_filter(gmem: &gmem::Gmem) -> ZapFilter {
+        gmem.scope().into()
+    }
+}

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Ranges of pages.
+//!
+//! Uses nothing but `core`, so that it can be compiled and tested on any host.
+
+#![deny(unsafe_code)]
+
+use crate::host::gfn::Gfn;
+
+/// A range of gfns, `[start, end)`.
+///
+/// # Invariants
+///
+/// It isn't empty: `start < end`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct GfnRange {
+    start: Gfn,
+    end: Gfn,
+}
+
+impl GfnRange {
+    /// The range `[start, end)`, or `None` if that's empty.
+    pub(crate) fn new(start: Gfn, end: Gfn) -> Option<Self> {
+        // INVARIANT: Not empty.
+        (start < end).then_some(Self { start, end })
+    }
+
+    /// The aligned block of `nr_pages` pages around a gfn. `nr_pages` must be a power of two.
+    pub(crate) fn block(gfn: Gfn, nr_pages: u64) -> Self {
+        let start = gfn.raw() & !(nr_pages - 1);
+        // INVARIANT: A block has at least one page, and a gfn is far from the end of `u64`.
+        Self {
+            start: Gfn::new(start),
+            end: Gfn::new(start + nr_pages),
+        }
+    }
+
+    /// First gfn.
+    pub(crate) fn start(&self) -> Gfn {
+        self.start
+    }
+
+    /// First gfn after the range.
+    pub(crate) fn end(&self) -> Gfn {
+        self.end
+    }
+
+    /// Last gfn.
+    pub(crate) fn last(&self) -> Gfn {
+        Gfn::new(self.end.raw() - 1)
+    }
+
+    /// Number of pages.
+    pub(crate) fn nr_pages(&self) -> u64 {
+        self.end.raw() - self.start.raw()
+    }
+
+    /// Are all gfns of `other` in it?
+    pub(crate) fn contains(&self, other: &Self) -> bool {
+        self.start <= other.start && other.end <= self.end
+    }
+
+    /// All of its gfns.
+    pub(crate) fn gfns(&self) -> impl Iterator<Item = Gfn> {
+        (self.start.raw()..self.end.raw()).map(Gfn::new)
+    }
+}
+
+#[cfg(any(test, KMA_KUNIT))]
+#[cfg_attr(
+    KMA_KUNIT,
+    allow(unsafe_code),
+    kernel::prelude::kunit_tests(kvm_memattr_range)
+)]
+mod tests {
+    use super::*;
+
+    fn range(start: u64, end: u64) -> Option<GfnRange> {
+        GfnRange::new(Gfn::new(start), Gfn::new(end))
+    }
+
+    #[test]
+    fn empty_and_reversed_are_no_ranges() {
+        assert!(range(5, 5).is_none());
+        assert!(range(6, 5).is_none());
+        assert!(range(5, 6).is_some());
+    }
+
+    #[test]
+    fn block_is_aligned() {
+        assert!(Some(GfnRange::block(Gfn::new(0), 512)) == range(0, 512));
+        assert!(Some(GfnRange::block(Gfn::new(511), 512)) == range(0, 512));
+        assert!(Some(GfnRange::block(Gfn::new(512), 512)) == range(512, 1024));
+        assert!(Some(GfnRange::block(Gfn::new(7), 1)) == range(7, 8));
+    }
+
+    #[test]
+    fn contains_only_all_of_it() {
+        let Some(outer) = range(10, 20) else { return };
+        for (start, end, inside) in [
+            (10, 20, true),
+            (10, 11, true),
+            (19, 20, true),
+            (9, 20, false),
+            (10, 21, false),
+            (0, 5, false),
+        ] {
+            let Some(inner) = range(start, end) else { return };
+            assert!(outer.contains(&inner) == inside);
+        }
+    }
+
+    #[test]
+    fn counts_pages() {
+        let Some(r) = range(10, 20) else { return };
+        assert!(r.nr_pages() == 10);
+        assert!(r.last() == Gfn::new(19));
+        assert!(r.gfns().count() == 10);
+    }
+}

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A change of attributes, from a checked request to its end.
+//!
+//! The order is what makes it all or nothing: what can fail comes first, then nothing that a guest or
+//! a reader could notice has happened. The types keep to it: there's no commit without a reservation
+//! and a zap, and no end of the invalidation but through [`post`].
+//!
+//! Locks are taken in the order: 1. slots_lock, 2. mmu_lock, 3. the store's own.
+
+#![deny(unsafe_code)]
+
+use crate::{
+    host::provider::VmRef,
+    plan::Plan,
+    post,
+    request::SetRequest,
+    scope::SetZap,
+    vm::Vm,
+    zap, //
+};
+use kernel::prelude::*;
+
+/// Sets attributes as requested.
+///
+/// # Errors
+///
+/// `ENOMEM`, with nothing changed.
+pub(crate) fn set(vm: &VmRef<'_, Vm>, request: &SetRequest) -> Result {
+    let shared = vm.state.shared();
+    let (store, stats) = (&shared.store, &shared.stats);
+
+    let slots = vm.kvm.lock_slots();
+    let Some(plan) = Plan::new(request, store, SetZap::of(vm.kvm.vm_type().into())) else {
+        stats.set_unchanged();
+        return Ok(());
+    };
+    let reserved = store.reserve(&slots, &plan)?;
+    let zapped = zap::zap(&slots, &plan, shared);
+    store.commit(reserved, &zapped);
+    post::finish(zapped, &plan, store);
+
+    stats.set(plan.hull().nr_pages());
+    Ok(())
+}

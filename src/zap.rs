@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Zapping: what a plan says is to go, goes; what KVM wants to zap is cut to what can be mapped.
+
+#![deny(unsafe_code)]
+
+use crate::{
+    host::{
+        gfn::Gfn,
+        invalidation::{
+            Begun,
+            ZapFilter,
+            Zapped, //
+        },
+        provider::ZapRequest,
+        vm::{
+            RawVmType,
+            SlotsGuard, //
+        },
+    },
+    plan::Plan,
+    range::GfnRange,
+    scope::{
+        next_part,
+        SlotKind,
+        VmType,
+        ZapScope, //
+    },
+    vm::Shared,
+};
+
+impl From<RawVmType> for VmType {
+    fn from(raw: RawVmType) -> Self {
+        match raw {
+            RawVmType::DEFAULT => Self::Default,
+            RawVmType::SW_PROTECTED => Self::SwProtected,
+            RawVmType::SEV => Self::Sev,
+            RawVmType::SEV_ES => Self::SevEs,
+            RawVmType::SNP => Self::Snp,
+            RawVmType::TDX => Self::Tdx,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+impl From<ZapScope> for ZapFilter {
+    fn from(scope: ZapScope) -> Self {
+        match scope {
+            ZapScope::SHARED => Self::SHARED,
+            ZapScope::PRIVATE => Self::PRIVATE,
+            _ => Self::BOTH,
+        }
+    }
+}
+
+impl From<ZapFilter> for ZapScope {
+    fn from(filter: ZapFilter) -> Self {
+        Self {
+            only_private: filter.contains(ZapFilter::PRIVATE),
+            only_shared: filter.contains(ZapFilter::SHARED),
+        }
+    }
+}
+
+/// Begins the invalidation of all that `plan` changes, and zaps what has to go.
+pub(crate) fn zap<'a>(slots: &'a SlotsGuard<'a>, plan: &Plan, vm: &Shared) -> Zapped<'a> {
+    let hull = plan.hull();
+    let mut begun = Begun::begin(slots, hull.start(), hull.end());
+
+    if let Some(scope) = plan.scope() {
+        for range in plan.changed(&vm.store) {
+            begun.zap(range.start(), range.end(), scope.into());
+            vm.stats.zapped(range.nr_pages());
+        }
+    }
+    begun.unlock()
+}
+
+/// The first part, at or after `from`, of what KVM is about to zap that can have a mapping of the
+/// kind that the zap is about.
+pub(crate) fn next(
+    request: &ZapRequest<'_>,
+    from: Gfn,
+    private_mem: bool,
+    vm: &Shared,
+) -> Option<GfnRange> {
+    let slot = SlotKind {
+        user: request.slot.is_user(),
+        gmem_only: request.slot.is_gmem_only(),
+        private_mem,
+    };
+    let range = GfnRange::new(request.start, request.end)?;
+    let part = next_part(request.filter.into(), slot, &vm.store, &range, from);
+
+    let resumed = part.map_or(range.end(), |part| part.start());
+    if let Some(kept) = GfnRange::new(from, resumed) {
+        vm.stats.kept(kept.nr_pages());
+    }
+    part
+}
