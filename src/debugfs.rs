@@ -106,7 +106,12 @@ fn show_runs(vm: &Shared, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     for run in vm.store.runs(&all).filter(|run| run.attrs != Attrs::NONE) {
         let start = run.range.start().raw() << PAGE_SHIFT;
         let size = run.range.nr_pages() << PAGE_SHIFT;
-        writeln!(f, "{start:#018x} {size:#x} {:#x} {}", run.attrs.raw(), run.attrs)?;
+        writeln!(
+            f,
+            "{start:#018x} {size:#x} {:#x} {}",
+            run.attrs.raw(),
+            run.attrs
+        )?;
     }
     Ok(())
 }

@@ -90,5 +90,7 @@ fn set(vm: &VmRef<'_, Vm>, arg: UserPtr) -> Result {
 
 fn get_supported(vm: &VmRef<'_, Vm>, arg: UserPtr) -> Result {
     let mask = supported(vm).raw();
-    UserSlice::new(arg, size_of_val(&mask)).writer().write(&mask)
+    UserSlice::new(arg, size_of_val(&mask))
+        .writer()
+        .write(&mask)
 }

@@ -125,7 +125,11 @@ mod tests {
 
     #[test]
     fn only_what_changes_is_planned() {
-        assert!(is(plan(0, 8, Attrs::PRIVATE), range(0, 8), &[(0, 2), (4, 5), (6, 8)]));
+        assert!(is(
+            plan(0, 8, Attrs::PRIVATE),
+            range(0, 8),
+            &[(0, 2), (4, 5), (6, 8)]
+        ));
         assert!(is(plan(0, 8, Attrs::NONE), range(2, 6), &[(2, 4), (5, 6)]));
         assert!(is(plan(3, 6, Attrs::PRIVATE), range(4, 5), &[(4, 5)]));
         assert!(is(plan(3, 4, Attrs::NONE), range(3, 4), &[(3, 4)]));

@@ -117,26 +117,31 @@ mod tests {
 
     #[test]
     fn a_good_request_keeps_its_values() {
-        let Ok(r) = SetRequest::check(OK, Attrs::PRIVATE) else {
-            assert!(false);
-            return;
-        };
-        assert!(r.range().start() == Gfn::new(1));
-        assert!(r.range().end() == Gfn::new(3));
-        assert!(r.attrs() == Attrs::PRIVATE);
+        let r = SetRequest::check(OK, Attrs::PRIVATE);
+        assert!(r.is_ok_and(|r| r.range().start() == Gfn::new(1)));
+        assert!(r.is_ok_and(|r| r.range().end() == Gfn::new(3)));
+        assert!(r.is_ok_and(|r| r.attrs() == Attrs::PRIVATE));
     }
 
     #[test]
     fn each_flag_is_refused() {
         for bit in 0..64 {
-            assert!(rejection(RawRequest { flags: 1 << bit, ..OK }) == Some(Rejection::Flags));
+            assert!(
+                rejection(RawRequest {
+                    flags: 1 << bit,
+                    ..OK
+                }) == Some(Rejection::Flags)
+            );
         }
     }
 
     #[test]
     fn each_unknown_attribute_is_refused() {
         for bit in 0..64 {
-            let raw = RawRequest { attributes: 1 << bit, ..OK };
+            let raw = RawRequest {
+                attributes: 1 << bit,
+                ..OK
+            };
             let want = (bit != 3).then_some(Rejection::UnsupportedAttributes);
             assert!(rejection(raw) == want);
         }
@@ -144,9 +149,7 @@ mod tests {
 
     #[test]
     fn private_is_refused_where_it_is_not_supported() {
-        assert!(
-            SetRequest::check(OK, Attrs::NONE).err() == Some(Rejection::UnsupportedAttributes)
-        );
+        assert!(SetRequest::check(OK, Attrs::NONE).err() == Some(Rejection::UnsupportedAttributes));
     }
 
     #[test]
@@ -157,16 +160,38 @@ mod tests {
     #[test]
     fn wrapping_range_is_refused() {
         let last = !PAGE_MASK;
-        for (address, size) in [(last, 0x1000), (last, 0x2000), (0x1000, last), (1, u64::MAX)] {
-            assert!(rejection(RawRequest { address, size, ..OK }) == Some(Rejection::Wraps));
+        for (address, size) in [
+            (last, 0x1000),
+            (last, 0x2000),
+            (0x1000, last),
+            (1, u64::MAX),
+        ] {
+            assert!(
+                rejection(RawRequest {
+                    address,
+                    size,
+                    ..OK
+                }) == Some(Rejection::Wraps)
+            );
         }
-        assert!(rejection(RawRequest { address: 0, size: last, ..OK }).is_none());
+        assert!(rejection(RawRequest {
+            address: 0,
+            size: last,
+            ..OK
+        })
+        .is_none());
     }
 
     #[test]
     fn unaligned_range_is_refused() {
         for (address, size) in [(0x1001, 0x1000), (0x1000, 0x1001), (0x800, 0x800), (0, 1)] {
-            assert!(rejection(RawRequest { address, size, ..OK }) == Some(Rejection::Unaligned));
+            assert!(
+                rejection(RawRequest {
+                    address,
+                    size,
+                    ..OK
+                }) == Some(Rejection::Unaligned)
+            );
         }
     }
 }

@@ -213,9 +213,18 @@ mod tests {
     fn unknown_zaps_all() {
         for scope in [ZapScope::SHARED, ZapScope::PRIVATE] {
             for slot in [
-                SlotKind { user: false, ..USER },
-                SlotKind { gmem_only: true, ..USER },
-                SlotKind { private_mem: false, ..USER },
+                SlotKind {
+                    user: false,
+                    ..USER
+                },
+                SlotKind {
+                    gmem_only: true,
+                    ..USER
+                },
+                SlotKind {
+                    private_mem: false,
+                    ..USER
+                },
             ] {
                 assert!(parts(scope, slot, &[(1, 8)]));
             }
@@ -224,7 +233,12 @@ mod tests {
 
     #[test]
     fn setting_zaps_the_kind_that_goes_away() {
-        for vm_type in [VmType::SwProtected, VmType::Snp, VmType::Tdx, VmType::Unknown] {
+        for vm_type in [
+            VmType::SwProtected,
+            VmType::Snp,
+            VmType::Tdx,
+            VmType::Unknown,
+        ] {
             let policy = SetZap::of(vm_type);
             let scope = |attrs| ZapScope::SET.decide(policy, attrs);
             assert!(scope(Attrs::PRIVATE) == Some(ZapScope::SHARED));

@@ -112,8 +112,7 @@ impl Runs for AttrStore {
 
         // A concurrent change can leave an empty run, which isn't one.
         Run {
-            range: GfnRange::new(range.start(), end)
-                .unwrap_or(GfnRange::block(range.start(), 1)),
+            range: GfnRange::new(range.start(), end).unwrap_or(GfnRange::block(range.start(), 1)),
             attrs,
         }
     }
