@@ -187,7 +187,7 @@ impl<P: Provider> Table<P> {
     unsafe extern "C" fn vm_ioctl(kvm: *mut bindings::kvm, cmd: c_uint, arg: c_ulong) -> c_int {
         // SAFETY: KVM passes a VM of this provider, and keeps it alive.
         let vm = unsafe { vm_ref::<P>(kvm) };
-        from_result(|| P::vm_ioctl(vm, cmd, arg as usize).unwrap_or(Err(ENOIOCTLCMD)))
+        from_result(|| P::vm_ioctl(vm, cmd, arg).unwrap_or(Err(ENOIOCTLCMD)))
     }
 
     /// # Safety
@@ -201,10 +201,7 @@ impl<P: Provider> Table<P> {
     /// # Safety
     ///
     /// Called by KVM with a VM of this provider, slots_lock held, and a slot that isn't visible yet.
-    unsafe extern "C" fn slot_init(
-        kvm: *mut bindings::kvm,
-        slot: *mut bindings::kvm_memory_slot,
-    ) {
+    unsafe extern "C" fn slot_init(kvm: *mut bindings::kvm, slot: *mut bindings::kvm_memory_slot) {
         // SAFETY: KVM passes a slot that is valid during the call.
         let slot = unsafe { MemSlot::from_raw(slot) };
         // SAFETY: KVM calls with slots_lock held, once the slot's metadata is allocated.

@@ -15,7 +15,7 @@ use kernel::{
 };
 
 /// Number of bits by which an address in bytes exceeds a page number.
-pub(crate) const PAGE_SHIFT: u32 = bindings::KMA_PAGE_SHIFT as u32;
+pub(crate) const PAGE_SHIFT: u32 = bindings::KMA_PAGE_SHIFT;
 
 /// What a VM was created as, see KVM_CREATE_VM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -100,9 +100,7 @@ impl ValueXArray {
     pub(crate) fn store_reserved(&self, index: u64, value: u64) {
         // SAFETY: The array is initialised by the type invariant.
         // INVARIANT: Stores a value entry.
-        unsafe {
-            bindings::kma_xa_store_reserved(self.as_ptr(), index as usize, value as usize)
-        }
+        unsafe { bindings::kma_xa_store_reserved(self.as_ptr(), index as usize, value as usize) }
     }
 
     /// Removes a value or reservation. Doesn't allocate.

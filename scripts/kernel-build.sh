@@ -15,7 +15,7 @@ build_kernel()
 	"$TOP/scripts/kernel-config.sh" "$variant"
 	source=$(kernel_source_key)
 	key=
-	[ -z "$source" ] || key="$source $(sha256sum < "$build/.config") $(sha256sum < "$CACHE/toolchain.env")"
+	[ -z "$source" ] || key="$source $(sha256sum < "$build/.config") ${KMAKE_TOOLS[*]}"
 	if up_to_date "$build/.built" "$key" && [ -r "$build/arch/x86/boot/bzImage" ]; then
 		return
 	fi

@@ -9,8 +9,9 @@ variant=$1
 check_variant "$variant"
 build=$(build_dir "$variant")
 fragments=("$TOP/scripts/config/base.config" "$TOP/scripts/config/$variant.config")
-# What the configuration depends on: the fragments, and any Kconfig of the tree.
-stamp=$(cat "${fragments[@]}" "$CACHE/toolchain.env" | sha256sum)$(git -C "$LINUX" ls-files -s '*Kconfig*' | sha256sum)
+# What the configuration depends on: the fragments, the compilers, and any Kconfig
+# of the tree.
+stamp=$( (cat "${fragments[@]}"; echo "${KMAKE_TOOLS[*]}") | sha256sum)$(git -C "$LINUX" ls-files -s '*Kconfig*' | sha256sum)
 
 if [ -r "$build/.config" ] && [ "$(cat "$build/.fragments" 2>/dev/null)" = "$stamp" ]; then
 	exit 0
@@ -18,11 +19,9 @@ fi
 
 say "configuring the $variant kernel"
 mkdir -p "$build"
-{
-	quiet "$build/config.log" "tinyconfig" kmake "$variant" tinyconfig
-	cat "${fragments[@]}" >> "$build/.config"
-	quiet "$build/config.log" "olddefconfig" kmake "$variant" olddefconfig
-} 
+quiet "$build/config.log" "tinyconfig" kmake "$variant" tinyconfig
+cat "${fragments[@]}" >> "$build/.config"
+quiet "$build/config.log" "olddefconfig" kmake "$variant" olddefconfig
 
 lost=
 while IFS='=' read -r option value; do

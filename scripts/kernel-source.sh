@@ -109,7 +109,7 @@ record()
 {
 	local from=$1 origin=$2 commit index
 	if [ ! -d "$LINUX/.git" ]; then
-		git -C "$from" init -q -b base
+		git -C "$from" init -q -b pristine
 		mv "$from" "$LINUX"
 		from=$LINUX
 	fi

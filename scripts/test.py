@@ -1,0 +1,620 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""make test: boot the patched host in QEMU, run the test programs there, and say
+what came out of it.
+
+One boot for each variant of the kernel and each state of the module ("mainline":
+not loaded, "module": loaded). What a boot has to do is a list of jobs; a job's
+output is TAP, KTAP or an exit status. Everything that is judged is a case: the
+cases of the programs, and those of this script, such as that the module (or KVM
+itself) was seen to answer, that nothing leaked, that the module could be unloaded.
+The last line is "N passed, N failed, N skipped".
+"""
+
+import argparse
+import concurrent.futures
+import dataclasses
+import fnmatch
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import threading
+import time
+
+import ktap
+from ktap import FAIL, PASS, SKIP
+
+TOP = pathlib.Path(__file__).resolve().parent.parent
+CACHE = pathlib.Path(
+    os.environ.get("KVM_MEMATTR_CACHE")
+    or pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
+    / "kvm-memattr")
+TESTING = TOP / "tools" / "testing"
+OWN_TESTS = TESTING / "selftests" / "kvm_memattr"
+RESULTS = CACHE / "results"
+
+VARIANTS = ("release", "debug")
+MAINLINE, MODULE = "mainline", "module"
+# Seconds for one program; the debug kernel checks every access.
+LIMIT = {"release": 90, "debug": 600}
+# Seconds for what has no program of its own: boot, the leak scan, unloading.
+SILENCE = {"release": 60, "debug": 300}
+KEEP_RUNS = 20
+
+# What the kernel prints when something is wrong with it, whatever the tests say.
+SPLAT = re.compile(
+    r"WARNING: |\bBUG: |\bBUG!|kernel BUG at|KASAN: |UBSAN: |KCSAN: |KFENCE: |Oops\b"
+    r"|INFO: task .* blocked|INFO: (?:possible|inconsistent|suspicious|trying|lockdep)"
+    r"|rcu: INFO:|rcu_\w+ (?:detected|self-detected)|suspicious RCU usage"
+    r"|possible (?:circular|recursive|irq lock)|inconsistent lock state|bad unlock balance"
+    r"|held lock freed|lock held when returning|sleeping function called"
+    r"|refcount_t: |list_(?:add|del) corruption|soft lockup|hard LOCKUP|hung_task"
+    r"|general protection fault|unable to handle|Kernel panic|Bad page (?:state|map)"
+    r"|kmemleak: \d+ new suspected|Rust panic|rust_kernel: panicked|rust_panic|DEBUG_LOCKS_WARN_ON"
+    r"|scheduling while atomic|Out of memory: Killed|double free|stack-protector"
+    r"|BUG kmalloc|Objects remaining|tainted by a (?:crash|warning)")
+
+
+class Problem(Exception):
+    """Something that ends the run before there is anything to judge."""
+
+
+@dataclasses.dataclass
+class Job:
+    group: str
+    name: str           # as in the results
+    command: str        # as in the guest
+    program: str = ""   # file name of the program, if it is one
+    checks: tuple = ()
+    own: bool = False
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What the guest wrote between the marks of a job."""
+    lines: list = dataclasses.field(default_factory=list)
+    counts: dict = dataclasses.field(default_factory=lambda: {"before": {}, "after": {}})
+    status: int = None
+    seconds: float = 0.0
+    began: float = 0.0
+
+
+@dataclasses.dataclass
+class Result:
+    variant: str
+    state: str
+    group: str
+    name: str
+    status: str
+    reason: str = ""
+
+
+def read_table(path, columns):
+    """The rows of a text file with columns separated by |, comments left out."""
+    rows = []
+    if not path.exists():
+        return rows
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        row = [field.strip() for field in line.split("|")]
+        if len(row) != columns or not all(row):
+            raise Problem("%s:%d: %d columns are wanted, none empty" % (path, number, columns))
+        rows.append(row)
+    return rows
+
+
+# --- what there is to run ----------------------------------------------------
+
+def mainline_jobs():
+    jobs = []
+    for command, checks in read_table(TESTING / "mainline-tests.txt", 2):
+        program, *options = command.split()
+        program = pathlib.PurePath(program).name
+        words = [program] + options
+        jobs.append(Job("mainline", " ".join(words), "/tests/" + " ".join(words), program,
+                        tuple(checks.split())))
+    return jobs
+
+
+def own_jobs():
+    """Our programs: <group>_<what>_test.c."""
+    jobs = []
+    for source in sorted(OWN_TESTS.glob("*_test.c")):
+        name = source.stem
+        jobs.append(Job(name.split("_")[0], name, "/tests/" + name, name, ("own",), True))
+    return jobs
+
+
+def groups_of(jobs):
+    return ["mainline", "kunit"] + sorted({job.group for job in jobs if job.own})
+
+
+def plan(jobs, groups, control):
+    """The jobs of each module state, in order."""
+    wanted = [job for job in jobs if job.group in groups]
+    if control:
+        return {MAINLINE: [job for job in wanted if job.own]}
+    states = {MAINLINE: [job for job in wanted if not job.own], MODULE: wanted}
+    return {state: list_ for state, list_ in states.items()
+            if list_ or (state == MODULE and "kunit" in groups)}
+
+
+# --- one boot ----------------------------------------------------------------
+
+class Boot:
+    """A machine: its jobs, the guest's script, and what it has said so far."""
+
+    def __init__(self, variant, state, jobs, folder, module_dir, groups):
+        self.variant, self.state = variant, state
+        self.folder = folder
+        self.module_dir = module_dir
+        self.jobs = list(jobs)
+        self.unload = state == MODULE and bool(jobs)
+        if state == MODULE and "kunit" in groups:
+            self.jobs.insert(0, Job("kunit", "kunit", "kunit_suites"))
+        if self.unload:
+            self.jobs.append(Job("module", "kvm_memattr.ko: unload", "unload_module"))
+        if variant == "debug":
+            self.jobs.append(Job("leaks", "kmemleak: nothing leaked", "leak_scan"))
+        self.outcomes = {}
+        self.done = False
+        self.timed_out = False
+        self.setup_error = []
+
+    def script(self):
+        limit = LIMIT[self.variant]
+        lines = ["load_kvm || exit", "load_module kvm_memattr_observer || exit",
+                 # Enough for the huge page variants, little enough for the rest.
+                 "echo 64 > /proc/sys/vm/nr_hugepages"]
+        loaded = self.state != MODULE
+        for number, job in enumerate(self.jobs):
+            if not loaded and job.group != "kunit" and (job.program or job.group == "module"):
+                lines.append("load_module kvm_memattr || exit")
+                loaded = True
+            lines.append("job %d %d %s" % (number, limit, job.command))
+        return "\n".join(lines).replace("|| exit", "|| { echo @@stop; reboot -f; }") + "\n"
+
+    def run(self, report):
+        self.folder.mkdir(parents=True)
+        (self.folder / "jobs").write_text(self.script())
+        binaries = CACHE / "selftests" / "bin"
+        programs = sorted({str(binaries / job.program) for job in self.jobs if job.program})
+        env = dict(os.environ)
+        if self.module_dir:
+            env["MODULE_DIR"] = str(self.module_dir)
+        subprocess.run([TOP / "scripts" / "initramfs.sh", self.variant, self.folder, *programs],
+                       check=True, env=env)
+        output = self.folder / "output.log"
+        output.touch()
+        qemu = subprocess.Popen([TOP / "scripts" / "boot.sh", self.variant, self.folder],
+                                stdin=subprocess.DEVNULL,
+                                stdout=(self.folder / "qemu.log").open("w"),
+                                stderr=subprocess.STDOUT)
+        try:
+            with output.open(errors="replace") as stream:
+                self.follow(stream, qemu, report)
+        finally:
+            if qemu.poll() is None:
+                qemu.kill()
+            qemu.wait()
+            (self.folder / "initrd.cpio").unlink()
+
+    def follow(self, stream, qemu, report):
+        """Read what the guest writes until the machine is gone or has nothing
+        more to say for longer than any job may take."""
+        current, partial, heard = None, "", time.monotonic()
+        while True:
+            ended = qemu.poll() is not None
+            text = stream.read()
+            if text:
+                heard = time.monotonic()
+                *lines, partial = (partial + text).split("\n")
+                for line in lines:
+                    current = self.line(line, current, report)
+            elif ended:
+                return
+            else:
+                allowed = SILENCE[self.variant] + (LIMIT[self.variant] if current is not None else 0)
+                if time.monotonic() - heard > allowed:
+                    self.timed_out = True
+                    return
+                time.sleep(0.05)
+
+    def line(self, line, current, report):
+        line = line.rstrip("\r")
+        if line.startswith("@@"):
+            word, *rest = line[2:].split()
+            if word == "begin" and len(rest) == 2:
+                current = int(rest[0])
+                self.outcomes[current] = Outcome(began=float(rest[1]))
+                return current
+            if word == "count" and current is not None and len(rest) == 4:
+                when, who, name, value = rest
+                self.outcomes[current].counts[when][who, name] = int(value)
+                return current
+            if word == "end" and current is not None and len(rest) == 3:
+                outcome = self.outcomes[current]
+                outcome.status = int(rest[1])
+                outcome.seconds = float(rest[2]) - outcome.began
+                report(self, self.jobs[current], outcome)
+                return None
+            if word == "done":
+                self.done = True
+                return current
+        if current is not None:
+            self.outcomes[current].lines.append(line)
+        elif line and not line.startswith("@@"):
+            self.setup_error.append(line)
+        return current
+
+
+# --- judging -----------------------------------------------------------------
+
+class Judge:
+    def __init__(self, boot):
+        self.boot = boot
+        self.results = []
+
+    def add(self, job, name, status, reason=""):
+        known = {r.name for r in self.results}
+        unique, n = name, 1
+        while unique in known:
+            n += 1
+            unique = "%s (%d)" % (name, n)
+        self.results.append(Result(self.boot.variant, self.boot.state, job.group, unique,
+                                   status, " ".join(reason.split())))
+
+    def all(self):
+        boot = self.boot
+        for number, job in enumerate(boot.jobs):
+            outcome = boot.outcomes.get(number)
+            if outcome is None or outcome.status is None:
+                self.unfinished(job, outcome)
+                continue
+            if job.program or job.group == "kunit":
+                self.cases(job, outcome)
+                self.proof(job, outcome)
+            else:
+                self.housekeeping(job, outcome)
+        self.kernel_log()
+        return self.results
+
+    def unfinished(self, job, outcome):
+        boot = self.boot
+        if boot.timed_out:
+            how = "the machine said nothing for too long"
+        else:
+            how = "the machine went down"
+        if outcome is not None:
+            self.add(job, job.name, FAIL, how + " while it ran; last: " + " / ".join(outcome.lines[-3:]))
+        else:
+            self.add(job, job.name, FAIL, "did not run: " + how
+                     + (" (%s)" % " / ".join(boot.setup_error[:12]) if boot.setup_error else ""))
+
+    def cases(self, job, outcome):
+        limit = LIMIT[self.boot.variant]
+        cases = ktap.parse(outcome.lines)
+        if outcome.status == 137 and outcome.seconds >= limit - 1:
+            for case in cases or []:
+                if case.name != "plan":
+                    self.add(job, case_name(job, case), case.status, case.reason)
+            self.add(job, job.name + ": timeout", FAIL, "killed after %d s" % limit)
+            return
+        if cases is None and job.group == "kunit":
+            self.add(job, job.name, FAIL, "no suite reported: " + " / ".join(outcome.lines[-8:]))
+            return
+        if cases is None:
+            self.by_status(job, outcome)
+            return
+        for case in cases:
+            self.add(job, case_name(job, case), case.status, case.reason or
+                     (explain(outcome.lines, case.name) if case.status == FAIL else ""))
+        failed = any(case.status == FAIL for case in cases)
+        skipped = all(case.status == SKIP for case in cases)
+        if outcome.status not in ((4,) if skipped else (0,)) and not failed and \
+                not (skipped and outcome.status == 0):
+            self.add(job, job.name + ": exit status", FAIL,
+                     "every case passed, and the exit status is %d: %s"
+                     % (outcome.status, " / ".join(outcome.lines[-3:])))
+
+    def by_status(self, job, outcome):
+        """A program that prints no TAP is one case."""
+        text = [line for line in outcome.lines if line.strip()]
+        if outcome.status == 0:
+            self.add(job, job.name, PASS)
+        elif outcome.status == 4:
+            self.add(job, job.name, SKIP, " / ".join(text[-1:]))
+        else:
+            self.add(job, job.name, FAIL,
+                     "exit status %d: %s" % (outcome.status, " / ".join(text[-8:])))
+
+    def housekeeping(self, job, outcome):
+        text = [line for line in outcome.lines if line.strip()]
+        if outcome.status == 0 and not text:
+            self.add(job, job.name, PASS)
+        else:
+            self.add(job, job.name, FAIL, " / ".join(text[:12]) or "exit status %d" % outcome.status)
+
+    def proof(self, job, outcome):
+        """That the module answered, or that KVM itself did: by the counters of
+        the module and by the observer, which looks into KVM's own array."""
+        if not job.program or job.own and CONTROL:
+            return
+        before, after = outcome.counts["before"], outcome.counts["after"]
+
+        def rose(who, name):
+            return after.get((who, name), 0) - before.get((who, name), 0)
+
+        wrong = []
+        if ("observer", "sets") not in after or rose("observer", "missed"):
+            wrong.append("the observer did not see all calls")
+        sets, array = rose("observer", "sets"), rose("observer", "array_used")
+        if "sets" in job.checks and not sets:
+            wrong.append("no attributes were set")
+        if self.boot.state == MAINLINE:
+            if not sets and "sets" not in job.checks:
+                return
+            if not array:
+                wrong.append("KVM's own array was never used")
+            self.add(job, job.name + ": KVM's own code answered",
+                     FAIL if wrong else PASS, "; ".join(wrong))
+            return
+        if ("module", "load") not in after:
+            wrong.append("the module is not loaded any more")
+        elif after["module", "load"] != before.get(("module", "load")):
+            # The test loaded the module anew: its counters say nothing about the
+            # time before, and VMs without it were part of the test.
+            self.add(job, job.name + ": the module is loaded again",
+                     FAIL if wrong else PASS, "; ".join(wrong))
+            return
+        if all(r.status == SKIP for r in self.results if r.name.startswith(job.name)
+               and r.group == job.group):
+            return
+        if sets and rose("module", "sets") + rose("module", "sets_unchanged") < sets:
+            wrong.append("%d sets succeeded, the module counted %d" % (sets, rose("module", "sets")))
+        if array:
+            wrong.append("KVM's own array was used %d times" % array)
+        if not rose("module", "vms"):
+            wrong.append("the module saw no VM")
+        if "asked" in job.checks and not rose("module", "asked"):
+            wrong.append("no guest fault asked the module")
+        self.add(job, job.name + ": the module answered", FAIL if wrong else PASS, "; ".join(wrong))
+
+    def kernel_log(self):
+        """Each first splat of a job is a case that failed; so is one between jobs."""
+        path = self.boot.folder / "console.log"
+        text = path.read_text(errors="replace") if path.exists() else ""
+        current, seen = None, set()
+        for line in text.splitlines():
+            mark = re.search(r"@@(begin|end) (\d+)", line)
+            if mark:
+                current = int(mark[2]) if mark[1] == "begin" else None
+                continue
+            if current in seen or not SPLAT.search(line):
+                continue
+            seen.add(current)
+            if current is None:
+                job = Job("kernel", "outside of any test", "")
+            else:
+                job = self.boot.jobs[current]
+            self.add(job, job.name + ": kernel log", FAIL, line)
+
+
+def case_name(job, case):
+    """<test>[ <options>]: <case>. kselftest's harness puts the fixture in front
+    of the case's name, which says nothing that the program's name does not."""
+    if not case.name:
+        return job.name
+    name = case.name
+    if job.group != "kunit" and "." in name:
+        name = name.split(".", 1)[1]
+    return "%s: %s" % (job.name, name)
+
+
+def explain(lines, name):
+    """What a program of kselftest's harness printed about a case that failed."""
+    said, inside = [], False
+    for line in lines:
+        if line.startswith("#  RUN ") and name in line:
+            said, inside = [], True
+        elif inside and (line.startswith("not ok") or line.startswith("ok ")):
+            break
+        elif inside and line.strip():
+            said.append(line.strip("# "))
+    return " / ".join(said[:6])
+
+
+# --- expectations ------------------------------------------------------------
+
+def matches(pattern, value):
+    return fnmatch.fnmatchcase(value, pattern)
+
+
+def judge_skips(results):
+    """Only the skips that the list names are skips; a listed one that ran fails."""
+    for row in read_table(TESTING / "expected-skips.txt", 4):
+        name, variant, state, why = row
+        for result in results:
+            if not (matches(name, result.name) and matches(variant, result.variant)
+                    and matches(state, result.state)):
+                continue
+            if result.status == SKIP:
+                result.reason = "expected: %s (%s)" % (why, result.reason)
+                result.expected = True
+            elif result.status == PASS:
+                result.status = FAIL
+                result.reason = "expected-skips.txt lists it as skipped, and it ran"
+    for result in results:
+        if result.status == SKIP and not getattr(result, "expected", False):
+            result.status = FAIL
+            result.reason = "skipped, which expected-skips.txt does not list: " + result.reason
+
+
+def judge_control(results):
+    """Without the module our tests must not pass: one that does proves nothing,
+    unless the list says that it is about mainline's behaviour."""
+    listed = read_table(TESTING / "control-passes.txt", 2)
+    for result in results:
+        if result.group in ("leaks", "kernel") or result.name.endswith(": kernel log"):
+            continue
+        reasons = [why for name, why in listed if matches(name, result.name)]
+        if result.status == PASS and reasons:
+            result.reason = "passes without the module: " + reasons[0]
+        elif result.status == PASS:
+            result.status = FAIL
+            result.reason = "passes without the module, so it proves nothing about it"
+        elif reasons:
+            result.status = FAIL
+            result.reason = "control-passes.txt lists it, and it does not pass: " + result.reason
+        else:
+            result.reason = "as it should be without the module: %s %s" % (result.status, result.reason)
+            result.status = PASS
+        result.name = "control: " + result.name
+
+
+# --- the run -----------------------------------------------------------------
+
+_print_lock = threading.Lock()
+CONTROL = False
+
+
+def note(text):
+    with _print_lock:
+        print("# " + text, flush=True)
+
+
+def report_job(boot, job, outcome):
+    how = "ended" if outcome.status == 0 else "exit status %d" % outcome.status
+    note("%s, %s: %s (%s, %.1f s)" % (boot.variant, boot.state, job.name, how, outcome.seconds))
+
+
+def prepare(variants, module_dir):
+    steps = [["selftests"]]
+    steps += [["kernel" if module_dir else "modules", variant] for variant in variants]
+    for step in steps:
+        # The scripts' progress is on stderr; ours is the only voice on stdout.
+        if subprocess.run([TOP / "scripts" / "prepare.sh", *step], stdout=sys.stderr).returncode:
+            raise Problem("could not prepare: " + " ".join(step))
+
+
+def run_boots(boots):
+    """Two machines at a time where there are cores for it."""
+    at_once = 2 if (os.cpu_count() or 1) > 1 else 1
+    with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
+        for future in [pool.submit(boot.run, report_job) for boot in boots]:
+            future.result()
+
+
+def print_results(results):
+    print("TAP version 13")
+    for number, r in enumerate(results, 1):
+        line = "%s %d - %s/%s %s" % ("not ok" if r.status == FAIL else "ok", number,
+                                     r.variant, r.state, r.name.replace("#", "\\#"))
+        if r.status == SKIP:
+            line += " # SKIP " + r.reason
+        print(line)
+        if r.status == FAIL:
+            print("# " + r.reason)
+    print("1..%d" % len(results))
+
+
+def save(results, path):
+    """results/last.json: the last outcome of each group in each boot, so that a
+    run of one group does not hide what the others were."""
+    fresh = {(r.variant, r.state, r.group) for r in results}
+    try:
+        kept = [r for r in json.loads(path.read_text())
+                if (r["variant"], r["state"], r["group"]) not in fresh]
+    except (OSError, ValueError):
+        kept = []
+    rows = kept + [{"variant": r.variant, "state": r.state, "group": r.group, "name": r.name,
+                    "status": r.status, "reason": r.reason} for r in results]
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps(rows, indent=1))
+    new.replace(path)
+
+
+def drop_old_runs():
+    runs = sorted(p for p in RESULTS.iterdir() if p.is_dir())
+    for old in runs[:-KEEP_RUNS]:
+        for path in sorted(old.rglob("*"), reverse=True):
+            path.rmdir() if path.is_dir() else path.unlink()
+        old.rmdir()
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description="Run the tests in QEMU.")
+    parser.add_argument("--variant", default="", help="release or debug (default: both)")
+    parser.add_argument("--tests", default="", help="group,group (default: all)")
+    parser.add_argument("--control", action="store_true",
+                        help="our own tests without the module: each must fail or skip")
+    parser.add_argument("--module-dir", type=pathlib.Path,
+                        help="take kvm_memattr.ko from there, and build none")
+    return parser.parse_args()
+
+
+def choose(value, known, what):
+    if not value:
+        return list(known)
+    chosen = [word for word in re.split(r"[,\s]+", value) if word]
+    for word in chosen:
+        if word not in known:
+            raise Problem("unknown %s '%s' (there are: %s)" % (what, word, ", ".join(known)))
+    return chosen
+
+
+def run(args):
+    global CONTROL
+    CONTROL = args.control
+    jobs = mainline_jobs() + own_jobs()
+    variants = choose(args.variant, VARIANTS, "variant")
+    groups = choose(args.tests, groups_of(jobs), "test group")
+    prepare(variants, args.module_dir)
+
+    folder = RESULTS / time.strftime("%Y%m%d-%H%M%S-{}".format(os.getpid()))
+    boots = [Boot(variant, state, list_, folder / ("%s-%s" % (variant, state)),
+                  args.module_dir, groups)
+             for variant in variants for state, list_ in plan(jobs, groups, args.control).items()]
+    run_boots(boots)
+
+    results = []
+    for boot in boots:
+        found = Judge(boot).all()
+        if args.control:
+            judge_control(found)
+        else:
+            judge_skips(found)
+        results += found
+    print_results(results)
+    for boot in boots:
+        if any(r.status == FAIL and (r.variant, r.state) == (boot.variant, boot.state)
+               for r in results):
+            print("# %s, %s: console %s, output %s" % (boot.variant, boot.state,
+                                                       boot.folder / "console.log",
+                                                       boot.folder / "output.log"))
+    if not args.control and not args.module_dir:
+        save(results, RESULTS / "last.json")
+    drop_old_runs()
+    return results
+
+
+def main():
+    args = arguments()
+    try:
+        results = run(args)
+    except (Problem, subprocess.CalledProcessError) as error:
+        print("not ok 1 - %s" % error)
+        results = [Result("", "", "", "", FAIL)]
+    counts = {status: sum(r.status == status for r in results) for status in (PASS, FAIL, SKIP)}
+    if not counts[PASS] + counts[SKIP] + counts[FAIL]:
+        print("# no case ran")
+    print("%d passed, %d failed, %d skipped" % (counts[PASS], counts[FAIL], counts[SKIP]), flush=True)
+    return 0 if counts[FAIL] == 0 and counts[PASS] > 0 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

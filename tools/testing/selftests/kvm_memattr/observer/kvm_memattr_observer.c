@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Test-only: says who keeps a VM's memory attributes, from outside of both
+ * implementations.  After each KVM_SET_MEMORY_ATTRIBUTES that set something and
+ * succeeded, look into the array where KVM itself stores attributes.  With a
+ * provider that array stays empty; without one it does not.
+ *
+ * /sys/kernel/debug/kvm_memattr_observer/:
+ *   sets        calls that returned 0 with attributes != 0
+ *   array_used  those after which the VM's own array was not empty
+ *   missed      calls that could not be observed, so that the other two may lie
+ */
+#include <linux/debugfs.h>
+#include <linux/kprobes.h>
+#include <linux/kvm_host.h>
+#include <linux/module.h>
+#include <linux/uaccess.h>
+
+static atomic_t sets = ATOMIC_INIT(0);
+static atomic_t array_used = ATOMIC_INIT(0);
+static atomic_t unread = ATOMIC_INIT(0);
+
+/* The ioctl's VM, kept from entry to return; the caller's file pins it. */
+struct observed_call {
+	struct kvm *kvm;
+	bool unread;
+};
+
+static int observe_entry(struct kretprobe_instance *ri, struct pt_regs *regs)
+{
+	struct observed_call *call = (struct observed_call *)ri->data;
+	struct file *filp = (struct file *)regs_get_kernel_argument(regs, 0);
+	unsigned int ioctl = regs_get_kernel_argument(regs, 1);
+	void __user *argp = (void __user *)regs_get_kernel_argument(regs, 2);
+	struct kvm_memory_attributes attrs;
+
+	if (ioctl != KVM_SET_MEMORY_ATTRIBUTES)
+		return 1;
+
+	/*
+	 * A page that is not there cannot be waited for here.  Whether that
+	 * matters is known on return: with a bad pointer the call fails.
+	 */
+	call->kvm = filp->private_data;
+	call->unread = copy_from_user_nofault(&attrs, argp, sizeof(attrs));
+
+	return !call->unread && !attrs.attributes;
+}
+NOKPROBE_SYMBOL(observe_entry);
+
+static int observe_return(struct kretprobe_instance *ri, struct pt_regs *regs)
+{
+	struct observed_call *call = (struct observed_call *)ri->data;
+
+	if (regs_return_value(regs))
+		return 0;
+
+	if (call->unread) {
+		atomic_inc(&unread);
+		return 0;
+	}
+
+	atomic_inc(&sets);
+	if (!xa_empty(&call->kvm->mem_attr_array))
+		atomic_inc(&array_used);
+
+	return 0;
+}
+NOKPROBE_SYMBOL(observe_return);
+
+static struct kretprobe probe = {
+	.kp.symbol_name = "kvm_vm_ioctl",
+	.entry_handler = observe_entry,
+	.handler = observe_return,
+	.data_size = sizeof(struct observed_call),
+	.maxactive = 256,
+};
+
+static int missed_get(void *data, u64 *value)
+{
+	*value = probe.nmissed + atomic_read(&unread);
+	return 0;
+}
+DEFINE_DEBUGFS_ATTRIBUTE(missed_fops, missed_get, NULL, "%llu\n");
+
+static struct dentry *dir;
+
+static int __init observer_init(void)
+{
+	int r;
+
+	r = register_kretprobe(&probe);
+	if (r)
+		return r;
+
+	dir = debugfs_create_dir("kvm_memattr_observer", NULL);
+	debugfs_create_atomic_t("sets", 0444, dir, &sets);
+	debugfs_create_atomic_t("array_used", 0444, dir, &array_used);
+	debugfs_create_file_unsafe("missed", 0444, dir, NULL, &missed_fops);
+
+	return 0;
+}
+module_init(observer_init);
+
+static void __exit observer_exit(void)
+{
+	debugfs_remove(dir);
+	unregister_kretprobe(&probe);
+}
+module_exit(observer_exit);
+
+MODULE_DESCRIPTION("kvm_memattr test: observe KVM_SET_MEMORY_ATTRIBUTES");
+MODULE_LICENSE("GPL");
