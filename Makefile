@@ -11,6 +11,8 @@ MAKEFLAGS += --no-print-directory
 ONE := $(or $(VARIANT),release)
 
 export KERNEL_SRC
+# Nothing is written into the checkout.
+export PYTHONDONTWRITEBYTECODE = 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup kernel modules run test mutants shell selftest check docs \

@@ -10,12 +10,10 @@ variant=$1
 folder=$2
 shift 2
 check_variant "$variant"
-release=$(kernel_release "$variant")
 root=$folder/root
-modules=$root/lib/modules/$release
 
 rm -rf "$root"
-mkdir -p "$root"/{bin,tests} "$modules/updates"
+mkdir -p "$root"/{bin,lib,tests}
 cp "$BUSYBOX" "$root/bin/busybox"
 cp "$TOP/scripts/guest/init" "$root/init"
 chmod 755 "$root/init"
@@ -23,14 +21,7 @@ cp "$TOP/scripts/guest/load-module" "$root/lib/load-module"
 cp "$folder/jobs" "$root/jobs"
 [ $# -eq 0 ] || cp "$@" "$root/tests/"
 
-cp -r "$CACHE/modroot/$variant/lib/modules/$release/." "$modules/"
-rm -f "$modules/build"
-for ko in "${MODULE_DIR:-$CACHE/module/$variant}"/kvm_memattr{,_kunit}.ko \
-	"$CACHE/observer/$variant/kvm_memattr_observer.ko"; do
-	[ -e "$ko" ] || continue
-	cp "$ko" "$modules/updates/"
-done
-PATH=$PATH:/usr/sbin:/sbin depmod -b "$root" "$release"
+stage_modules "$variant" "$root"
 
 (cd "$root" && find . -print0 | LC_ALL=C sort -z |
 	cpio --null --quiet -o -H newc -R 0:0) > "$folder/initrd.cpio"

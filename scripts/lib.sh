@@ -66,6 +66,23 @@ kernel_release()
 	cat "$(build_dir "$1")/include/config/kernel.release"
 }
 
+# stage_modules VARIANT ROOT: ROOT/lib/modules with the kernel's and this project's
+# modules, as modprobe wants it. MODULE_DIR= takes kvm_memattr.ko from elsewhere.
+stage_modules()
+{
+	local release modules ko
+	release=$(kernel_release "$1")
+	modules=$2/lib/modules/$release
+	mkdir -p "$modules/updates"
+	cp -r "$CACHE/modroot/$1/lib/modules/$release/." "$modules/"
+	rm -f "$modules/build"
+	for ko in "${MODULE_DIR:-$CACHE/module/$1}"/kvm_memattr{,_kunit}.ko \
+		"$CACHE/observer/$1/kvm_memattr_observer.ko"; do
+		[ ! -e "$ko" ] || cp "$ko" "$modules/updates/"
+	done
+	PATH=$PATH:/usr/sbin:/sbin depmod -b "$2" "$release"
+}
+
 # hash_of FILE-OR-FOLDER...: one hash of the contents, in a stable order.
 hash_of()
 {

@@ -7,9 +7,12 @@
  */
 #include "kvm_memattr_huge.h"
 
-/* How long a race is given; a slow machine gets fewer rounds of it. */
-#define RACE_SECONDS	3
-#define RACE_MIN_ROUNDS	20
+/*
+ * Of the mutants that these tests are there to find none lived for more than
+ * 25 rounds.
+ */
+#define RACE_ROUNDS	200
+#define RACE_ATTEMPTS	3
 
 /* The pages of the first block that a race is about. */
 #define MIDDLE_FIRST	200

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Test-only: says who keeps a VM's memory attributes, from outside of both
- * implementations.  After each KVM_SET_MEMORY_ATTRIBUTES that set something and
+ * implementations.  Count the VMs that are created.  After each KVM_SET_MEMORY_ATTRIBUTES that set something and
  * succeeded, look into the array where KVM itself stores attributes.  With a
  * provider that array stays empty; without one it does not.
  *
  * /sys/kernel/debug/kvm_memattr_observer/:
+ *   vms         VMs that were created
  *   sets        calls that returned 0 with attributes != 0
  *   array_used  those after which the VM's own array was not empty
- *   missed      calls that could not be observed, so that the other two may lie
+ *   missed      calls that could not be observed, so that the others may lie
  */
 #include <linux/debugfs.h>
 #include <linux/kprobes.h>
@@ -16,6 +17,7 @@
 #include <linux/module.h>
 #include <linux/uaccess.h>
 
+static atomic_t vms = ATOMIC_INIT(0);
 static atomic_t sets = ATOMIC_INIT(0);
 static atomic_t array_used = ATOMIC_INIT(0);
 static atomic_t unread = ATOMIC_INIT(0);
@@ -26,7 +28,7 @@ struct observed_call {
 	bool unread;
 };
 
-static int observe_entry(struct kretprobe_instance *ri, struct pt_regs *regs)
+static int set_entry(struct kretprobe_instance *ri, struct pt_regs *regs)
 {
 	struct observed_call *call = (struct observed_call *)ri->data;
 	struct file *filp = (struct file *)regs_get_kernel_argument(regs, 0);
@@ -46,9 +48,9 @@ static int observe_entry(struct kretprobe_instance *ri, struct pt_regs *regs)
 
 	return !call->unread && !attrs.attributes;
 }
-NOKPROBE_SYMBOL(observe_entry);
+NOKPROBE_SYMBOL(set_entry);
 
-static int observe_return(struct kretprobe_instance *ri, struct pt_regs *regs)
+static int set_return(struct kretprobe_instance *ri, struct pt_regs *regs)
 {
 	struct observed_call *call = (struct observed_call *)ri->data;
 
@@ -66,19 +68,45 @@ static int observe_return(struct kretprobe_instance *ri, struct pt_regs *regs)
 
 	return 0;
 }
-NOKPROBE_SYMBOL(observe_return);
+NOKPROBE_SYMBOL(set_return);
 
-static struct kretprobe probe = {
+static struct kretprobe set_probe = {
 	.kp.symbol_name = "kvm_vm_ioctl",
-	.entry_handler = observe_entry,
-	.handler = observe_return,
+	.entry_handler = set_entry,
+	.handler = set_return,
 	.data_size = sizeof(struct observed_call),
 	.maxactive = 256,
 };
 
+static int create_entry(struct kretprobe_instance *ri, struct pt_regs *regs)
+{
+	unsigned int ioctl = regs_get_kernel_argument(regs, 1);
+
+	return ioctl != KVM_CREATE_VM;
+}
+NOKPROBE_SYMBOL(create_entry);
+
+static int create_return(struct kretprobe_instance *ri, struct pt_regs *regs)
+{
+	if ((int)regs_return_value(regs) >= 0)
+		atomic_inc(&vms);
+
+	return 0;
+}
+NOKPROBE_SYMBOL(create_return);
+
+static struct kretprobe create_probe = {
+	.kp.symbol_name = "kvm_dev_ioctl",
+	.entry_handler = create_entry,
+	.handler = create_return,
+	.maxactive = 256,
+};
+
+static struct kretprobe *probes[] = { &set_probe, &create_probe };
+
 static int missed_get(void *data, u64 *value)
 {
-	*value = probe.nmissed + atomic_read(&unread);
+	*value = set_probe.nmissed + create_probe.nmissed + atomic_read(&unread);
 	return 0;
 }
 DEFINE_DEBUGFS_ATTRIBUTE(missed_fops, missed_get, NULL, "%llu\n");
@@ -89,11 +117,12 @@ static int __init observer_init(void)
 {
 	int r;
 
-	r = register_kretprobe(&probe);
+	r = register_kretprobes(probes, ARRAY_SIZE(probes));
 	if (r)
 		return r;
 
 	dir = debugfs_create_dir("kvm_memattr_observer", NULL);
+	debugfs_create_atomic_t("vms", 0444, dir, &vms);
 	debugfs_create_atomic_t("sets", 0444, dir, &sets);
 	debugfs_create_atomic_t("array_used", 0444, dir, &array_used);
 	debugfs_create_file_unsafe("missed", 0444, dir, NULL, &missed_fops);
@@ -105,7 +134,7 @@ module_init(observer_init);
 static void __exit observer_exit(void)
 {
 	debugfs_remove(dir);
-	unregister_kretprobe(&probe);
+	unregister_kretprobes(probes, ARRAY_SIZE(probes));
 }
 module_exit(observer_exit);
 
