@@ -149,7 +149,9 @@ quiet()
 	done
 	wait "$pid" || rc=$?
 	if [ $rc -ne 0 ]; then
-		tail -n 40 "$log" | cut -c1-200 >&2
+		grep -aE '(^|[^a-z])error(:|\[)|\*\*\*' "$log" | head -n 10 | cut -c1-200 >&2 || true
+		printf '    ...\n' >&2
+		tail -n 15 "$log" | cut -c1-200 >&2
 		die "$what failed with exit status $rc" "the whole log: $log"
 	fi
 }

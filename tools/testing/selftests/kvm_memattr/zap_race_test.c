@@ -7,16 +7,22 @@
  */
 #include "kvm_memattr_huge.h"
 
-/*
- * Of the mutants that these tests are there to find none lived for more than
- * 25 rounds.
- */
+/* A module that forgets its invalidation range is found within 25 rounds. */
 #define RACE_ROUNDS	200
-#define RACE_ATTEMPTS	3
 
 /* The pages of the first block that a race is about. */
 #define MIDDLE_FIRST	200
 #define MIDDLE_PAGES	100
+
+/*
+ * QEMU's emulation of SVM (seen in 7.2 and 10.0) loses a vCPU about once in
+ * 10000 interruptions by a TLB flush. It goes on with registers of the host's
+ * kernel, or with a page fault that is none and ends in a shutdown. A race
+ * that has lost its second vCPU so is run again with a new VM; one that loses
+ * it every time has not QEMU to blame.
+ */
+#define RACE_ATTEMPTS	3
+#define RACE_STOP_SECONDS	4
 
 static struct {
 	u64 stop;
@@ -48,41 +54,46 @@ static void hammer_guest_code(void)
 	GUEST_DONE();
 }
 
-FIXTURE(race) {
+struct race {
 	struct kvm_vcpu *vcpus[2];
 	struct userspace_mem_region *region;
 	struct kvm_vm *vm;
-	struct timespec start;
 	pthread_t thread;
-	int rounds;
+	bool interrupted;
+	bool lost;
 };
 
-FIXTURE_SETUP(race)
+/* Was this vCPU lost by the emulation, rather than by KVM? */
+static bool is_lost(struct race *race, struct kvm_vcpu *vcpu)
 {
-	KMA_REQUIRE_PROTECTED_VMS();
-	KMA_REQUIRE_HUGE_PAGES();
-	self->vm = kma_huge_guest(2, self->vcpus, hammer_guest_code);
-	self->region = memslot2region(self->vm, KMA_SLOT);
-}
+	struct kvm_regs regs;
 
-FIXTURE_TEARDOWN(race)
-{
-	kvm_vm_free(self->vm);
+	if (vcpu->run->exit_reason == KVM_EXIT_SHUTDOWN)
+		return true;
+
+	vcpu_regs_get(vcpu, &regs);
+	return race->interrupted && regs.rip >> 63;
 }
 
 static void *hammer_thread(void *arg)
 {
-	bool may_exit = hammer.any_kind;
-	struct kvm_vcpu *vcpu = arg;
+	struct race *race = arg;
+	struct kvm_vcpu *vcpu = race->vcpus[1];
 	struct ucall uc;
+	int ret;
 
 	for (;;) {
-		int ret = _vcpu_run(vcpu);
+		ret = __vcpu_run(vcpu);
 
 		/* The attribute changed between two looks at it in one fault. */
-		if (ret && errno == EFAULT && may_exit &&
+		if (ret && errno == EFAULT && hammer.any_kind &&
 		    vcpu->run->exit_reason == KVM_EXIT_MEMORY_FAULT)
 			continue;
+
+		if ((!ret || errno == EINTR) && is_lost(race, vcpu)) {
+			WRITE_ONCE(race->lost, true);
+			return NULL;
+		}
 
 		TEST_ASSERT(!ret, "the vCPU beside the race stopped: rc %d errno %d exit %u (%s)",
 			    ret, errno, vcpu->run->exit_reason,
@@ -94,108 +105,160 @@ static void *hammer_thread(void *arg)
 		case UCALL_ABORT:
 			REPORT_GUEST_ASSERT(uc);
 		default:
-			TEST_FAIL("unknown ucall %lu", uc.cmd);
+			TEST_FAIL("the vCPU beside the race stopped: exit %u (%s)",
+				  vcpu->run->exit_reason,
+				  exit_reason_str(vcpu->run->exit_reason));
 		}
 	}
 }
 
-static struct timespec start_hammer(struct kvm_vcpu *vcpu, pthread_t *thread)
+static void on_signal(int sig)
 {
-	struct timespec start;
-
-	sync_global_to_guest(vcpu->vm, hammer);
-	kvm_pthread_create(thread, NULL, hammer_thread, vcpu);
-	clock_gettime(CLOCK_MONOTONIC, &start);
-	return start;
 }
 
-static void stop_hammer(struct kvm_vcpu *vcpu, pthread_t thread)
+static void start_race(struct race *race)
 {
-	hammer.stop = true;
-	WRITE_ONCE(*(u64 *)addr_gva2hva(vcpu->vm, (gva_t)&hammer.stop), true);
-	kvm_pthread_join(thread, NULL);
-	sync_global_from_guest(vcpu->vm, hammer);
-	TEST_ASSERT(hammer.rounds, "the vCPU beside the race did nothing");
+	struct sigaction action = { .sa_handler = on_signal };
+
+	*race = (struct race) {};
+	hammer.stop = false;
+	hammer.rounds = 0;
+
+	race->vm = kma_huge_guest(2, race->vcpus, hammer_guest_code);
+	race->region = memslot2region(race->vm, KMA_SLOT);
+	sync_global_to_guest(race->vm, hammer);
+
+	sigaction(SIGUSR1, &action, NULL);
+	kvm_pthread_create(&race->thread, NULL, hammer_thread, race);
 }
 
-#define START_HAMMER()	(self->start = start_hammer(self->vcpus[1], &self->thread))
-#define STOP_HAMMER()								\
-do {										\
-	stop_hammer(self->vcpus[1], self->thread);				\
-	TEST_ASSERT(self->rounds >= RACE_MIN_ROUNDS, "only %d rounds in %d s",	\
-		    self->rounds, RACE_SECONDS);				\
-} while (0)
+static void stop_race(struct race *race)
+{
+	struct timespec until;
 
-#define WHILE_RACING()								\
-	for (self->rounds = 0;							\
-	     timespec_elapsed(self->start).tv_sec < RACE_SECONDS ||		\
-	     self->rounds < RACE_MIN_ROUNDS;					\
-	     self->rounds++)
+	WRITE_ONCE(*(u64 *)addr_gva2hva(race->vm, (gva_t)&hammer.stop), true);
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += RACE_STOP_SECONDS;
+	if (pthread_timedjoin_np(race->thread, NULL, &until)) {
+		WRITE_ONCE(race->interrupted, true);
+		pthread_kill(race->thread, SIGUSR1);
+		kvm_pthread_join(race->thread, NULL);
+	}
+
+	sync_global_from_guest(race->vm, hammer);
+	kvm_vm_free(race->vm);
+}
+
+/* One round of a race. */
+typedef void (*round_fn_t)(struct race *race, int round);
+
+static void run_race(round_fn_t run_round)
+{
+	struct race race;
+
+	for (int attempt = 0; attempt < RACE_ATTEMPTS; attempt++) {
+		start_race(&race);
+		for (int round = 0; round < RACE_ROUNDS && !READ_ONCE(race.lost); round++)
+			run_round(&race, round);
+		stop_race(&race);
+
+		if (!race.lost) {
+			TEST_ASSERT(hammer.rounds, "the vCPU beside the race did nothing");
+			return;
+		}
+		ksft_print_msg("the emulation lost a vCPU, the race is run again\n");
+	}
+	TEST_FAIL("the vCPU beside the race was lost %d times", RACE_ATTEMPTS);
+}
+
+FIXTURE(race) {
+};
+
+FIXTURE_SETUP(race)
+{
+	KMA_REQUIRE_PROTECTED_VMS();
+	KMA_REQUIRE_HUGE_PAGES();
+}
+
+FIXTURE_TEARDOWN(race)
+{
+}
 
 /*
  * Every round the block starts as one huge page, which the set takes apart;
  * the second vCPU faults on the rest of it while that happens.
  */
-static void flip_beside_hammer(struct kvm_vcpu *vcpu, u64 first, u64 nr, u64 look)
+static void flip_beside(struct race *race, u64 first, u64 nr, u64 look)
 {
-	kma_set(vcpu->vm, kma_page_gpa(first), nr * PAGE_SIZE, KMA_PRIVATE);
-	kma_look_at(vcpu, look, KMA_SEEN(.private = 1));
-	kma_set(vcpu->vm, kma_page_gpa(first), nr * PAGE_SIZE, 0);
-	kma_look_at(vcpu, look, KMA_SEEN(.shared = 1));
+	kma_set(race->vm, kma_page_gpa(first), nr * PAGE_SIZE, KMA_PRIVATE);
+	kma_look_at(race->vcpus[0], look, KMA_SEEN(.private = 1));
+	kma_set(race->vm, kma_page_gpa(first), nr * PAGE_SIZE, 0);
+	kma_look_at(race->vcpus[0], look, KMA_SEEN(.shared = 1));
+}
+
+static void flip_one_page(struct race *race, int round)
+{
+	flip_beside(race, MIDDLE_FIRST, 1, MIDDLE_FIRST);
 }
 
 TEST_F(race, fault_beside_a_page_that_becomes_private_maps_nothing_over_it)
 {
 	hammer.skip_first = MIDDLE_FIRST;
 	hammer.skip_pages = 1;
+	run_race(flip_one_page);
+}
 
-	START_HAMMER();
-	WHILE_RACING()
-		flip_beside_hammer(self->vcpus[0], MIDDLE_FIRST, 1, MIDDLE_FIRST);
-	STOP_HAMMER();
+static void flip_the_middle(struct race *race, int round)
+{
+	flip_beside(race, MIDDLE_FIRST, MIDDLE_PAGES, MIDDLE_FIRST + round % MIDDLE_PAGES);
 }
 
 TEST_F(race, fault_beside_a_range_that_becomes_private_maps_nothing_over_it)
 {
 	hammer.skip_first = MIDDLE_FIRST;
 	hammer.skip_pages = MIDDLE_PAGES;
-
-	START_HAMMER();
-	WHILE_RACING()
-		flip_beside_hammer(self->vcpus[0], MIDDLE_FIRST, MIDDLE_PAGES,
-				   MIDDLE_FIRST + self->rounds % MIDDLE_PAGES);
-	STOP_HAMMER();
+	run_race(flip_the_middle);
 }
 
-TEST_F(race, fault_beside_the_end_of_a_private_range_maps_nothing_over_it)
+static void flip_beyond_the_end(struct race *race, int round)
 {
-	/* From the middle of the block to beyond its end. */
+	flip_beside(race, MIDDLE_FIRST, KMA_BLOCK_PAGES, MIDDLE_FIRST + round % KMA_BLOCK_PAGES);
+}
+
+/* From the middle of the block into the next one. */
+TEST_F(race, fault_beside_a_range_across_two_blocks_maps_nothing_over_it)
+{
 	hammer.skip_first = MIDDLE_FIRST;
 	hammer.skip_pages = KMA_BLOCK_PAGES - MIDDLE_FIRST;
+	run_race(flip_beyond_the_end);
+}
 
-	START_HAMMER();
-	WHILE_RACING()
-		flip_beside_hammer(self->vcpus[0], MIDDLE_FIRST, KMA_BLOCK_PAGES,
-				   MIDDLE_FIRST + self->rounds % KMA_BLOCK_PAGES);
-	STOP_HAMMER();
+static void flip_all(struct race *race, int round)
+{
+	const u64 size = KMA_BLOCK_PAGES * PAGE_SIZE;
+	u64 page = round * KMA_PAGES % KMA_BLOCK_PAGES;
+
+	kma_set(race->vm, KMA_GPA, size, KMA_PRIVATE);
+	kma_look_at(race->vcpus[0], page, KMA_SEEN(.private = KMA_ALL));
+	kma_set(race->vm, KMA_GPA, size, 0);
+	kma_look_at(race->vcpus[0], page, KMA_SEEN(.shared = KMA_ALL));
 }
 
 TEST_F(race, all_pages_hold_the_new_kind_when_the_set_returns)
 {
-	const u64 size = KMA_BLOCK_PAGES * PAGE_SIZE;
-
 	hammer.any_kind = true;
+	run_race(flip_all);
+}
 
-	START_HAMMER();
-	WHILE_RACING() {
-		u64 page = self->rounds * KMA_PAGES % KMA_BLOCK_PAGES;
-
-		kma_set(self->vm, KMA_GPA, size, KMA_PRIVATE);
-		kma_look_at(self->vcpus[0], page, KMA_SEEN(.private = KMA_ALL));
-		kma_set(self->vm, KMA_GPA, size, 0);
-		kma_look_at(self->vcpus[0], page, KMA_SEEN(.shared = KMA_ALL));
-	}
-	STOP_HAMMER();
+static void replace_backing(struct race *race, int round)
+{
+	kma_set(race->vm, KMA_GPA, KMA_SIZE, KMA_PRIVATE);
+	kvm_madvise(race->region->host_mem, KMA_SIZE, MADV_DONTNEED);
+	kma_look_at(race->vcpus[0], 0, KMA_SEEN(.private = KMA_ALL));
+	kma_set(race->vm, KMA_GPA, KMA_SIZE, 0);
+	kma_look_at(race->vcpus[0], 0, KMA_SEEN(.zero = KMA_ALL));
+	kma_write_by(race->vcpus[0], KMA_GPA, KMA_ALL, KMA_KIND_SHARED);
 }
 
 /*
@@ -204,20 +267,8 @@ TEST_F(race, all_pages_hold_the_new_kind_when_the_set_returns)
  */
 TEST_F(race, backing_replaced_under_private_pages_is_gone_when_they_are_shared)
 {
-	const u64 size = KMA_PAGES * PAGE_SIZE;
-
 	hammer.any_kind = true;
-
-	START_HAMMER();
-	WHILE_RACING() {
-		kma_set(self->vm, KMA_GPA, size, KMA_PRIVATE);
-		kvm_madvise(self->region->host_mem, size, MADV_DONTNEED);
-		kma_look_at(self->vcpus[0], 0, KMA_SEEN(.private = KMA_ALL));
-		kma_set(self->vm, KMA_GPA, size, 0);
-		kma_look_at(self->vcpus[0], 0, KMA_SEEN(.zero = KMA_ALL));
-		kma_write_by(self->vcpus[0], KMA_GPA, KMA_ALL, KMA_KIND_SHARED);
-	}
-	STOP_HAMMER();
+	run_race(replace_backing);
 }
 
 TEST_HARNESS_MAIN

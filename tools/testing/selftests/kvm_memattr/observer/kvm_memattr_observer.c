@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Test-only: says who keeps a VM's memory attributes, from outside of both
- * implementations.  Count the VMs that are created.  After each KVM_SET_MEMORY_ATTRIBUTES that set something and
- * succeeded, look into the array where KVM itself stores attributes.  With a
- * provider that array stays empty; without one it does not.
+ * implementations.  Count the VMs that are created.  After each
+ * KVM_SET_MEMORY_ATTRIBUTES that set something and succeeded, look into the
+ * array where KVM itself stores attributes.  With a provider that array stays
+ * empty; without one it does not.
  *
  * /sys/kernel/debug/kvm_memattr_observer/:
  *   vms         VMs that were created
