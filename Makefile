@@ -4,8 +4,10 @@
 # KVM_MEMATTR_CACHE, or kvm-memattr in XDG_CACHE_HOME or ~/.cache. Kbuild (beside
 # this file) is what kbuild reads to build the module.
 
-# The last line of a run is the run's, not make's.
+# The last line of a run is the run's, not make's. GNU make 4.3 says "Leaving
+# directory" after make -C all the same; test.py comes after it then.
 MAKEFLAGS += --no-print-directory
+MAKE_PRINTS = $(findstring w,$(firstword -$(MAKEFLAGS)))
 
 # Where a target needs one variant and none is asked for.
 ONE := $(or $(VARIANT),release)
@@ -38,7 +40,8 @@ run: ## Boot the host, run a guest, convert its memory, say what happened.
 
 test: ## Run the tests in QEMU (VARIANT=, TESTS=group,group, CONTROL=1).
 	@scripts/setup.sh
-	@python3 scripts/test.py --variant='$(VARIANT)' --tests='$(TESTS)' $(if $(filter 1 y yes,$(CONTROL)),--control)
+	@python3 scripts/test.py --variant='$(VARIANT)' --tests='$(TESTS)' $(if $(filter 1 y yes,$(CONTROL)),--control) \
+		--make-pid=$$PPID $(if $(MAKE_PRINTS),--make-prints)
 
 mutants: ## Build the module with one fault at a time; the tests must notice each.
 	@scripts/mutants.sh $(MUTANTS)

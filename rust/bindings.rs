@@ -19,6 +19,8 @@
 
 use kernel::{
     bindings::{
+        dentry,
+        file_operations,
         module,
         mutex,
         xarray, //

@@ -7,14 +7,15 @@
 #ifndef __KMA_BINDINGS_HELPER_H
 #define __KMA_BINDINGS_HELPER_H
 
+#include <linux/debugfs.h>
 #include <linux/kvm_host.h>
 #include <linux/kvm_mem_attr.h>
+#include <linux/kvm_memattr.h>
 
 struct mutex *kma_slots_lock(struct kvm *kvm);
 unsigned long kma_vm_type(const struct kvm *kvm);
 bool kma_has_private_mem(const struct kvm *kvm);
 void *kma_data(const struct kvm *kvm);
-void kma_set_data(struct kvm *kvm, void *data);
 
 gfn_t kma_slot_base_gfn(const struct kvm_memory_slot *slot);
 unsigned long kma_slot_npages(const struct kvm_memory_slot *slot);
@@ -28,18 +29,30 @@ bool kma_xa_is_value(const void *entry);
 unsigned long kma_xa_to_value(const void *entry);
 void kma_xa_store_reserved(struct xarray *xa, unsigned long index, unsigned long value);
 
-void kma_cond_resched(void);
+struct dentry *kma_debugfs_lookup(const char *name);
+struct dentry *kma_debugfs_create_dir(const char *name, struct dentry *parent);
+void kma_debugfs_create_file(const char *name, struct dentry *parent, void *data,
+			     const struct file_operations *fops);
+void kma_debugfs_remove(struct dentry *dentry);
 
 enum {
 	KMA_PAGE_SHIFT = PAGE_SHIFT,
 	KMA_PG_LEVEL_2M = PG_LEVEL_2M,
 	KMA_PG_LEVEL_1G = PG_LEVEL_1G,
+	KMA_PAGES_PER_2M = KVM_PAGES_PER_HPAGE(PG_LEVEL_2M),
+	KMA_PAGES_PER_1G = KVM_PAGES_PER_HPAGE(PG_LEVEL_1G),
 	KMA_VM_TYPE_DEFAULT = KVM_X86_DEFAULT_VM,
 	KMA_VM_TYPE_SW_PROTECTED = KVM_X86_SW_PROTECTED_VM,
 	KMA_VM_TYPE_SEV = KVM_X86_SEV_VM,
 	KMA_VM_TYPE_SEV_ES = KVM_X86_SEV_ES_VM,
 	KMA_VM_TYPE_SNP = KVM_X86_SNP_VM,
 	KMA_VM_TYPE_TDX = KVM_X86_TDX_VM,
+	KMA_SET_MEMORY_ATTRIBUTES = KVM_SET_MEMORY_ATTRIBUTES,
+	KMA_GET_SUPPORTED_MEMORY_ATTRIBUTES = KVM_GET_SUPPORTED_MEMORY_ATTRIBUTES,
+	KMA_SIZEOF_ATTRIBUTES = sizeof(struct kvm_memory_attributes),
+	KMA_CAP_MEMORY_ATTRIBUTES = KVM_CAP_MEMORY_ATTRIBUTES,
+	KMA_MEMORY_ATTRIBUTE_PRIVATE = KVM_MEMORY_ATTRIBUTE_PRIVATE,
+	KMA_GMEM_FLAG_INIT_SHARED = GUEST_MEMFD_FLAG_INIT_SHARED,
 };
 
 #endif /* __KMA_BINDINGS_HELPER_H */

@@ -25,11 +25,6 @@ void *kma_data(const struct kvm *kvm)
 	return kvm->mem_attr_data;
 }
 
-void kma_set_data(struct kvm *kvm, void *data)
-{
-	kvm->mem_attr_data = data;
-}
-
 gfn_t kma_slot_base_gfn(const struct kvm_memory_slot *slot)
 {
 	return slot->base_gfn;
@@ -81,7 +76,29 @@ void kma_xa_store_reserved(struct xarray *xa, unsigned long index, unsigned long
 	WARN_ON_ONCE(xa_err(xa_store(xa, index, xa_mk_value(value), 0)));
 }
 
-void kma_cond_resched(void)
+struct dentry *kma_debugfs_lookup(const char *name)
 {
-	cond_resched();
+	return debugfs_lookup(name, NULL);
 }
+
+struct dentry *kma_debugfs_create_dir(const char *name, struct dentry *parent)
+{
+	return debugfs_create_dir(name, parent);
+}
+
+void kma_debugfs_create_file(const char *name, struct dentry *parent, void *data,
+			     const struct file_operations *fops)
+{
+	debugfs_create_file(name, 0444, parent, data, fops);
+}
+
+void kma_debugfs_remove(struct dentry *dentry)
+{
+	debugfs_remove(dentry);
+}
+
+/* Rust reads the struct as an array. */
+static_assert(offsetof(struct kvm_memory_attributes, address) == 0);
+static_assert(offsetof(struct kvm_memory_attributes, size) == 8);
+static_assert(offsetof(struct kvm_memory_attributes, attributes) == 16);
+static_assert(offsetof(struct kvm_memory_attributes, flags) == 24);

@@ -6,11 +6,11 @@
 //! pages, slots, locks and entries, but nothing of attributes: that's the business of `src/`.
 
 mod bindings;
-pub(crate) mod debugfs_root;
+pub(crate) mod debugfs;
 pub(crate) mod gfn;
 pub(crate) mod invalidation;
 pub(crate) mod memslot;
 pub(crate) mod provider;
-pub(crate) mod sched;
+pub(crate) mod uapi;
 pub(crate) mod vm;
 pub(crate) mod xarray;

@@ -27,6 +27,14 @@ impl HugeLevel {
             Self::Size1G => bindings::KMA_PG_LEVEL_1G as i32,
         }
     }
+
+    /// Number of pages of a hugepage.
+    pub(crate) const fn nr_pages(self) -> u64 {
+        match self {
+            Self::Size2M => bindings::KMA_PAGES_PER_2M as u64,
+            Self::Size1G => bindings::KMA_PAGES_PER_1G as u64,
+        }
+    }
 }
 
 /// A memory slot: a `struct kvm_memory_slot` that a callback was given.
@@ -101,7 +109,7 @@ impl<'a> NewSlot<'a> {
         // SAFETY: The slot is valid, its metadata is allocated and not in use by others, by the
         // type invariant. Only hugepages that lie fully in the slot are touched.
         unsafe {
-            bindings::kvm_mem_attr_slot_set_mixed(
+            bindings::kvm_arch_slot_set_mixed(
                 self.0.as_ptr(),
                 start.raw(),
                 end.raw(),

@@ -26,7 +26,7 @@ use kernel::{
 };
 
 /// The state of a VM as it's kept in the VM.
-type VmBox<P> = Pin<KBox<<P as Provider>::Vm>>;
+type VmBox<P> = KBox<<P as Provider>::Vm>;
 /// The state of a guest_memfd inode as it's kept in the inode.
 type GmemBox<P> = KBox<<P as Provider>::Gmem>;
 
@@ -35,7 +35,7 @@ pub(crate) struct VmRef<'a, T> {
     /// The VM.
     pub(crate) kvm: &'a Kvm,
     /// The provider's state.
-    pub(crate) state: Pin<&'a T>,
+    pub(crate) state: &'a T,
 }
 
 /// What to zap: the part of a slot that KVM is about to zap, before the provider has its say.
@@ -58,8 +58,8 @@ pub(crate) trait Provider: ModuleMetadata + Sized + 'static {
     /// State of a guest_memfd inode. Dropped in an RCU callback: must not sleep.
     type Gmem: Send + Sync + 'static;
 
-    /// A VM is being created. May sleep.
-    fn vm_create(kvm: &Kvm) -> Result<VmBox<Self>>;
+    /// The state of a VM that's being created. May sleep.
+    fn vm_create() -> Result<VmBox<Self>>;
 
     /// The answer to KVM_CHECK_EXTENSION on the VM, or on /dev/kvm, where it must not sleep. `None`
     /// if the extension isn't the provider's.
@@ -89,8 +89,11 @@ pub(crate) trait Provider: ModuleMetadata + Sized + 'static {
 ///
 /// # Invariants
 ///
-/// `P`'s table is registered.
-pub(crate) struct Registration<P: Provider>(PhantomData<P>);
+/// `ops` is registered.
+pub(crate) struct Registration<P: Provider> {
+    ops: &'static bindings::kvm_mem_attr_ops,
+    _provider: PhantomData<P>,
+}
 
 impl<P: Provider> Registration<P> {
     /// Registers `P`: VMs that are created from now on use it.
@@ -99,27 +102,37 @@ impl<P: Provider> Registration<P> {
     ///
     /// `EBUSY` if there's a provider already.
     pub(crate) fn new() -> Result<Self> {
-        // SAFETY: The table is static, and its functions keep to the interface's contract.
-        to_result(unsafe { bindings::kvm_mem_attr_register(&Table::<P>::OPS) })?;
+        let ops = &Table::<P>::OPS;
+        // SAFETY: `ops` is static, and its functions keep to the interface's contract.
+        to_result(unsafe { bindings::kvm_mem_attr_register(ops) })?;
         // INVARIANT: Registered just now.
-        Ok(Self(PhantomData))
+        Ok(Self {
+            ops,
+            _provider: PhantomData,
+        })
     }
 }
 
 impl<P: Provider> Drop for Registration<P> {
     fn drop(&mut self) {
-        // SAFETY: The table is registered by the type invariant.
-        unsafe { bindings::kvm_mem_attr_unregister(&Table::<P>::OPS) }
+        // SAFETY: `ops` is registered by the type invariant.
+        unsafe { bindings::kvm_mem_attr_unregister(self.ops) }
     }
 }
+
+// SAFETY: The table is never written to, and unregistering may be done by any thread.
+unsafe impl<P: Provider> Send for Registration<P> {}
+
+// SAFETY: There's no method by shared reference.
+unsafe impl<P: Provider> Sync for Registration<P> {}
 
 /// The C side of a provider.
 struct Table<P>(PhantomData<P>);
 
 /// # Safety
 ///
-/// `kvm` must be valid for the duration of `'a`, with the state of `P` installed by
-/// [`Table::vm_create`].
+/// `kvm` must be valid for the duration of `'a`, with the state of `P` that [`Table::vm_create`]
+/// returned.
 unsafe fn vm_ref<'a, P: Provider>(kvm: *mut bindings::kvm) -> VmRef<'a, P::Vm> {
     // SAFETY: The state was made by `into_foreign` in `vm_create()`, and is taken back only in
     // `vm_destroy()`, after which the VM has no provider.
@@ -149,23 +162,20 @@ impl<P: Provider> Table<P> {
     /// # Safety
     ///
     /// Called by KVM with a VM under construction.
-    unsafe extern "C" fn vm_create(kvm: *mut bindings::kvm) -> c_int {
-        from_result(|| {
-            // SAFETY: KVM passes a VM whose type is known by now, and nobody else has it yet.
-            let state = P::vm_create(unsafe { Kvm::from_raw(kvm) })?;
-            // SAFETY: The VM is valid, and has no state yet.
-            unsafe { bindings::kma_set_data(kvm, state.into_foreign()) };
-            Ok(0)
-        })
+    unsafe extern "C" fn vm_create(_kvm: *mut bindings::kvm) -> *mut c_void {
+        match P::vm_create() {
+            Ok(state) => state.into_foreign(),
+            Err(e) => e.to_ptr(),
+        }
     }
 
     /// # Safety
     ///
-    /// Called by KVM, once, for a VM for which `vm_create()` has succeeded and that nobody uses.
-    unsafe extern "C" fn vm_destroy(kvm: *mut bindings::kvm) {
+    /// Called by KVM, once, with state that `vm_create()` returned, for a VM that nobody uses.
+    unsafe extern "C" fn vm_destroy(data: *mut c_void) {
         // SAFETY: Made by `into_foreign` in `vm_create()`. KVM makes no other call for the VM at the
         // same time or later, so nothing is borrowed.
-        drop(unsafe { VmBox::<P>::from_foreign(bindings::kma_data(kvm)) });
+        drop(unsafe { VmBox::<P>::from_foreign(data) });
     }
 
     /// # Safety

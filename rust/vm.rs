@@ -14,9 +14,6 @@ use kernel::{
     types::Opaque,
 };
 
-/// Number of bits by which an address in bytes exceeds a page number.
-pub(crate) const PAGE_SHIFT: u32 = bindings::KMA_PAGE_SHIFT;
-
 /// What a VM was created as, see KVM_CREATE_VM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RawVmType(usize);

@@ -19,6 +19,8 @@ import json
 import os
 import pathlib
 import re
+import select
+import signal
 import subprocess
 import sys
 import threading
@@ -39,7 +41,7 @@ RESULTS = CACHE / "results"
 VARIANTS = ("release", "debug")
 MAINLINE, MODULE = "mainline", "module"
 # Seconds for one program; the debug kernel checks every access.
-LIMIT = {"release": 90, "debug": 600}
+LIMIT = {"release": 120, "debug": 900}
 # Seconds for what has no program of its own: boot, the leak scan, unloading.
 SILENCE = {"release": 60, "debug": 300}
 KEEP_RUNS = 20
@@ -512,8 +514,17 @@ def run_boots(boots):
     """Two machines at a time where there are cores for it."""
     at_once = 2 if (os.cpu_count() or 1) > 1 else 1
     with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
-        for future in [pool.submit(boot.run, report_job) for boot in boots]:
-            future.result()
+        futures = [pool.submit(boot.run, report_job) for boot in boots]
+        try:
+            for future in futures:
+                future.result()
+        except BaseException:
+            # An interrupted run leaves no machine behind, nor does a failed one.
+            for future in futures:
+                future.cancel()
+            for boot in boots:
+                boot.stopped = True
+            raise
 
 
 def print_results(results):
@@ -563,6 +574,9 @@ def arguments():
                         help="take kvm_memattr.ko from there, and build none")
     parser.add_argument("--first-failure", action="store_true",
                         help="stop a machine when a program in it has failed")
+    parser.add_argument("--make-pid", type=int, help="the make that runs this")
+    parser.add_argument("--make-prints", action="store_true",
+                        help="it will print a line of its own even after a success")
     return parser.parse_args()
 
 
@@ -611,8 +625,24 @@ def run(args):
     return results
 
 
+def repeat_after(pid, line):
+    """Print line again when that process has ended. GNU make says "Leaving directory"
+    (with -C) and "Error 1" after its recipes, and cannot be told not to."""
+    try:
+        ended = os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return
+    sys.stdout.flush()
+    if os.fork() == 0:
+        os.setsid()
+        select.select([ended], [], [])
+        os.write(1, line.encode())
+        os._exit(0)
+
+
 def main():
     args = arguments()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     could_run = True
     try:
         results = run(args)
@@ -623,10 +653,14 @@ def main():
     counts = {status: sum(r.status == status for r in results) for status in (PASS, FAIL, SKIP)}
     if not counts[PASS] + counts[SKIP] + counts[FAIL]:
         print("# no case ran")
-    print("%d passed, %d failed, %d skipped" % (counts[PASS], counts[FAIL], counts[SKIP]), flush=True)
+    summary = "%d passed, %d failed, %d skipped\n" % (counts[PASS], counts[FAIL], counts[SKIP])
+    print(summary, end="", flush=True)
+    status = 0 if counts[FAIL] == 0 and counts[PASS] > 0 else 1
     if not could_run:
-        return 2
-    return 0 if counts[FAIL] == 0 and counts[PASS] > 0 else 1
+        status = 2
+    if args.make_pid and (status or args.make_prints):
+        repeat_after(args.make_pid, summary)
+    return status
 
 
 if __name__ == "__main__":

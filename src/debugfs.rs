@@ -13,9 +13,9 @@
 use crate::{
     attrs::Attrs,
     host::{
-        debugfs_root,
+        debugfs::Folder,
         gfn::Gfn,
-        vm::PAGE_SHIFT, //
+        uapi::PAGE_SHIFT, //
     },
     range::GfnRange,
     runs::Runs,
@@ -24,81 +24,47 @@ use crate::{
         TOTALS, //
     },
     vm::Shared,
+    KvmMemattr,
 };
+use core::fmt;
 use kernel::{
-    debugfs::{
-        Dir,
-        File, //
-    },
-    fmt,
     prelude::*,
     str::CString,
     sync::Arc, //
 };
 
-/// The module's folder, with its own files.
-#[pin_data]
-pub(crate) struct ModuleFiles {
-    #[pin]
-    stats: File<&'static Totals>,
-    _root: Root,
+/// The module's folder.
+const ROOT: &CStr = c"kvm_memattr";
+
+/// Makes the module's folder.
+///
+/// # Errors
+///
+/// `ENOMEM`.
+pub(crate) fn module_folder() -> Result<Folder<&'static Totals>> {
+    let totals = Arc::new(&TOTALS, GFP_KERNEL)?;
+    Folder::new::<KvmMemattr>(ROOT, None, totals, &[(c"stats", |t, w| write!(w, "{t}"))])
 }
 
-/// Keeps the folder where VMs find it.
-struct Root;
-
-impl Drop for Root {
-    fn drop(&mut self) {
-        debugfs_root::set(None);
-    }
+/// Makes the folder of a VM that the current process is creating.
+///
+/// # Errors
+///
+/// `ENOMEM`.
+pub(crate) fn vm_folder(shared: Arc<Shared>, seq: i64) -> Result<Folder<Shared>> {
+    let name = CString::try_from_fmt(fmt!("vm-{}-{}", current!().tgid(), seq))?;
+    Folder::new::<KvmMemattr>(
+        &name,
+        Some(ROOT),
+        shared,
+        &[
+            (c"runs", show_runs),
+            (c"stats", |vm, w| write!(w, "{}", vm.stats)),
+        ],
+    )
 }
 
-impl ModuleFiles {
-    /// Makes the module's folder and its files.
-    pub(crate) fn new() -> impl PinInit<Self, Error> {
-        let root = Dir::new(c"kvm_memattr");
-        debugfs_root::set(Some(root.clone()));
-
-        pin_init::pin_init_scope(move || {
-            Ok(try_pin_init!(Self {
-                stats <- root.read_callback_file(c"stats", &TOTALS, &|totals, f| {
-                    write!(f, "{totals}")
-                }),
-                _root: Root,
-            }))
-        })
-    }
-}
-
-/// The folder of a VM, with its files.
-#[pin_data]
-pub(crate) struct VmFiles {
-    #[pin]
-    runs: File<Arc<Shared>>,
-    #[pin]
-    stats: File<Arc<Shared>>,
-}
-
-impl VmFiles {
-    /// Makes the folder of a VM that the current process is creating, and the files in it.
-    pub(crate) fn new(shared: Arc<Shared>, seq: i64) -> impl PinInit<Self, Error> {
-        pin_init::pin_init_scope(move || {
-            let name = CString::try_from_fmt(fmt!("vm-{}-{}", current!().tgid(), seq))?;
-            let dir = debugfs_root::get().map_or_else(|| Dir::new(&name), |d| d.subdir(&name));
-
-            Ok(try_pin_init!(Self {
-                runs <- dir.read_callback_file(c"runs", shared.clone(), &|vm, f| {
-                    show_runs(vm, f)
-                }),
-                stats <- dir.read_callback_file(c"stats", shared, &|vm, f| {
-                    write!(f, "{}", vm.stats)
-                }),
-            }? Error))
-        })
-    }
-}
-
-fn show_runs(vm: &Shared, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn show_runs(vm: &Shared, w: &mut dyn fmt::Write) -> fmt::Result {
     let end = Gfn::new(u64::MAX >> PAGE_SHIFT);
     let Some(all) = GfnRange::new(Gfn::new(0), end) else {
         return Ok(());
@@ -106,12 +72,8 @@ fn show_runs(vm: &Shared, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     for run in vm.store.runs(&all).filter(|run| run.attrs != Attrs::NONE) {
         let start = run.range.start().raw() << PAGE_SHIFT;
         let size = run.range.nr_pages() << PAGE_SHIFT;
-        writeln!(
-            f,
-            "{start:#018x} {size:#x} {:#x} {}",
-            run.attrs.raw(),
-            run.attrs
-        )?;
+        let (raw, names) = (run.attrs.raw(), run.attrs);
+        writeln!(w, "{start:#018x} {size:#x} {raw:#x} {names}")?;
     }
     Ok(())
 }

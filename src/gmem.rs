@@ -7,13 +7,11 @@
 #![deny(unsafe_code)]
 
 use crate::{
+    host::uapi::GUEST_MEMFD_FLAG_INIT_SHARED,
     scope::ZapScope,
     stats::Alive, //
 };
 use kernel::prelude::*;
-
-/// GUEST_MEMFD_FLAG_INIT_SHARED: the file's memory is shared.
-const FLAG_INIT_SHARED: u64 = 1 << 1;
 
 /// The state of an inode.
 pub(crate) struct Gmem {
@@ -30,7 +28,7 @@ impl Gmem {
     pub(crate) fn new(flags: u64) -> Result<KBox<Self>> {
         Ok(KBox::new(
             Self {
-                shared: flags & FLAG_INIT_SHARED != 0,
+                shared: flags & GUEST_MEMFD_FLAG_INIT_SHARED != 0,
                 _alive: Alive::gmem_inode(),
             },
             GFP_KERNEL_ACCOUNT,

@@ -6,8 +6,15 @@
 
 use crate::{
     attrs::Attrs,
-    host::provider::VmRef,
+    host::{
+        provider::VmRef,
+        uapi::{
+            self,
+            KvmMemoryAttributes, //
+        },
+    },
     request::{
+        self,
         RawRequest,
         Rejection,
         SetRequest, //
@@ -19,10 +26,6 @@ use crate::{
     },
 };
 use kernel::{
-    ioctl::{
-        _IOR,
-        _IOW, //
-    },
     prelude::*,
     uaccess::{
         UserPtr,
@@ -30,19 +33,9 @@ use kernel::{
     },
 };
 
-/// The ioctl type of KVM.
-const KVMIO: u32 = 0xae;
-
-/// `struct kvm_memory_attributes`: address, size, attributes and flags, of 64 bits each.
-type KvmMemoryAttributes = [u64; 4];
-
-/// KVM_SET_MEMORY_ATTRIBUTES.
-const SET: u32 = _IOW::<KvmMemoryAttributes>(KVMIO, 0xd2);
-/// KVM_GET_SUPPORTED_MEMORY_ATTRIBUTES.
-const GET_SUPPORTED: u32 = _IOR::<u64>(KVMIO, 0xd2);
-
-/// KVM_CAP_MEMORY_ATTRIBUTES.
-const CAP_MEMORY_ATTRIBUTES: usize = 233;
+// What the sources that use only `core` say themselves.
+const _: () = assert!(request::PAGE_SHIFT == uapi::PAGE_SHIFT);
+const _: () = assert!(Attrs::PRIVATE.raw() == uapi::MEMORY_ATTRIBUTE_PRIVATE);
 
 impl From<Rejection> for Error {
     fn from(rejection: Rejection) -> Self {
@@ -60,8 +53,8 @@ impl From<Rejection> for Error {
 pub(crate) fn vm_ioctl(vm: &VmRef<'_, Vm>, cmd: u32, arg: usize) -> Option<Result<i32>> {
     let arg = UserPtr::from_addr(arg);
     let done = match cmd {
-        SET => set(vm, arg),
-        GET_SUPPORTED => get_supported(vm, arg),
+        uapi::SET_MEMORY_ATTRIBUTES => set(vm, arg),
+        uapi::GET_SUPPORTED_MEMORY_ATTRIBUTES => get_supported(vm, arg),
         _ => return None,
     };
     Some(done.map(|()| 0))
@@ -71,7 +64,9 @@ pub(crate) fn vm_ioctl(vm: &VmRef<'_, Vm>, cmd: u32, arg: usize) -> Option<Resul
 /// none of the module's.
 pub(crate) fn check_extension(vm: Option<&VmRef<'_, Vm>>, ext: usize) -> Option<i32> {
     match ext {
-        CAP_MEMORY_ATTRIBUTES => Some(vm.map_or(Attrs::supported(None), supported).raw() as i32),
+        uapi::CAP_MEMORY_ATTRIBUTES => {
+            Some(vm.map_or(Attrs::supported(None), supported).raw() as i32)
+        }
         _ => None,
     }
 }

@@ -25,6 +25,7 @@ mod vm;
 mod zap;
 
 use host::{
+    debugfs::Folder,
     gfn::Gfn,
     invalidation::ZapFilter,
     memslot::NewSlot,
@@ -34,12 +35,8 @@ use host::{
         VmRef,
         ZapRequest, //
     },
-    vm::Kvm,
 };
-use kernel::{
-    prelude::*,
-    InPlaceModule, //
-};
+use kernel::prelude::*;
 
 module! {
     type: KvmMemattr,
@@ -50,19 +47,18 @@ module! {
 }
 
 // Fields are dropped in order: the provider goes before what it uses.
-#[pin_data]
 struct KvmMemattr {
     _registration: Registration<KvmMemattr>,
-    #[pin]
-    _files: debugfs::ModuleFiles,
+    _folder: Folder<&'static stats::Totals>,
 }
 
-impl InPlaceModule for KvmMemattr {
-    fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
-        try_pin_init!(Self {
-            _files <- debugfs::ModuleFiles::new(),
+impl kernel::Module for KvmMemattr {
+    fn init(_module: &'static ThisModule) -> Result<Self> {
+        let folder = debugfs::module_folder()?;
+        Ok(Self {
             // The last step: VMs can be created from here on.
             _registration: Registration::new()?,
+            _folder: folder,
         })
     }
 }
@@ -71,7 +67,7 @@ impl Provider for KvmMemattr {
     type Vm = vm::Vm;
     type Gmem = gmem::Gmem;
 
-    fn vm_create(_kvm: &Kvm) -> Result<Pin<KBox<vm::Vm>>> {
+    fn vm_create() -> Result<KBox<vm::Vm>> {
         vm::Vm::new()
     }
 

@@ -21,38 +21,59 @@ use crate::{
     store::AttrStore, //
 };
 
-/// The levels at which KVM maps hugepages, with their sizes in pages.
-const LEVELS: [(HugeLevel, u64); 2] = [
-    (HugeLevel::Size2M, 1 << 9),
-    (HugeLevel::Size1G, 1 << 18), //
-];
+/// The levels at which KVM maps hugepages.
+const LEVELS: [HugeLevel; 2] = [HugeLevel::Size2M, HugeLevel::Size1G];
 
 /// Brings the huge-page state up to date with what has been stored for `plan`, and ends the
 /// invalidation.
 pub(crate) fn finish(zapped: Zapped<'_>, plan: &Plan, store: &AttrStore) {
+    // Looking at pages takes time, which is better spent before mmu_lock is taken: slots_lock is
+    // held, so that the answers stay true.
+    let ends = LEVELS.map(|level| Ends::look(level, plan.hull(), store));
+
     let mut ending = zapped.lock();
-    for (level, nr_pages) in LEVELS {
-        update(&mut ending, plan.hull(), level, nr_pages, store);
+    for end in ends {
+        end.record(&mut ending);
     }
 }
 
-/// All pages of `hull` have become equal, so that only the blocks at its ends need to be looked at.
-fn update(
-    ending: &mut Ending<'_>,
-    hull: &GfnRange,
+/// The blocks of one level at the two ends of a change. All pages between them have become equal.
+struct Ends {
     level: HugeLevel,
-    nr_pages: u64,
-    store: &AttrStore,
-) {
-    let head = GfnRange::block(hull.start(), nr_pages);
-    let tail = GfnRange::block(hull.last(), nr_pages);
+    head: Block,
+    tail: Block,
+}
 
-    for block in [head, tail] {
-        let mixed = !hull.contains(&block) && !store.is_uniform(&block);
-        ending.set_mixed(block.start(), block.end(), level, mixed);
+/// A block, and whether its pages differ in attributes.
+struct Block {
+    range: GfnRange,
+    mixed: bool,
+}
+
+impl Ends {
+    fn look(level: HugeLevel, hull: &GfnRange, store: &AttrStore) -> Self {
+        let block = |gfn| {
+            let range = GfnRange::block(gfn, level.nr_pages());
+            Block {
+                range,
+                mixed: !hull.contains(&range) && !store.is_uniform(&range),
+            }
+        };
+        Self {
+            level,
+            head: block(hull.start()),
+            tail: block(hull.last()),
+        }
     }
-    if let Some(middle) = GfnRange::new(head.end(), tail.start()) {
-        ending.set_mixed(middle.start(), middle.end(), level, false);
+
+    fn record(&self, ending: &mut Ending<'_>) {
+        for block in [&self.head, &self.tail] {
+            let (start, end) = (block.range.start(), block.range.end());
+            ending.set_mixed(start, end, self.level, block.mixed);
+        }
+        if let Some(middle) = GfnRange::new(self.head.range.end(), self.tail.range.start()) {
+            ending.set_mixed(middle.start(), middle.end(), self.level, false);
+        }
     }
 }
 
@@ -63,8 +84,8 @@ pub(crate) fn init_slot(slot: &NewSlot<'_>, store: &AttrStore) {
     };
     // Each change from one run to the next is within a block, or between two.
     for run in store.runs(&range) {
-        for (level, nr_pages) in LEVELS {
-            let block = GfnRange::block(run.range.start(), nr_pages);
+        for level in LEVELS {
+            let block = GfnRange::block(run.range.start(), level.nr_pages());
             if block.start() < run.range.start() && range.contains(&block) {
                 slot.set_mixed(block.start(), block.end(), level);
             }

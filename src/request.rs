@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Size of a page as a power of two.
-const PAGE_SHIFT: u32 = 12;
+pub(crate) const PAGE_SHIFT: u32 = 12;
 const PAGE_MASK: u64 = (1 << PAGE_SHIFT) - 1;
 
 /// `struct kvm_memory_attributes`, as userspace has passed it.

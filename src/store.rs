@@ -15,7 +15,6 @@ use crate::{
     host::{
         gfn::Gfn,
         invalidation::Zapped,
-        sched::cond_resched,
         vm::SlotsGuard,
         xarray::ValueXArray, //
     },
@@ -69,7 +68,7 @@ impl AttrStore {
             _slots: slots,
             range: *plan.hull(),
             attrs: plan.attrs(),
-            committed: false,
+            unused: plan.hull().start(),
         };
         reserved.reserve()?;
         Ok(reserved)
@@ -77,15 +76,24 @@ impl AttrStore {
 
     /// Makes a reservation true. `_zapped` shows that no page fault can use the old attributes any
     /// more.
-    pub(crate) fn commit(&self, mut reserved: Reserved<'_>, _zapped: &Zapped<'_>) {
-        reserved.committed = true;
-        for gfn in reserved.range.gfns() {
-            if reserved.attrs == self.default {
-                self.entries.erase(gfn.raw());
-            } else {
-                self.entries.store_reserved(gfn.raw(), reserved.attrs.raw());
+    pub(crate) fn commit(mut reserved: Reserved<'_>, _zapped: &Zapped<'_>) {
+        let (store, range) = (reserved.store, reserved.range);
+
+        // What is stored needs no undoing.
+        reserved.unused = range.start();
+        if reserved.attrs == store.default {
+            // Only what is there, the range can be far larger.
+            let mut from = range.start().raw();
+            while let Some((index, _)) = store.entries.find(from, range.last().raw()) {
+                store.entries.erase(index);
+                from = index;
             }
-            cond_resched();
+        } else {
+            for gfn in range.gfns() {
+                store
+                    .entries
+                    .store_reserved(gfn.raw(), reserved.attrs.raw());
+            }
         }
     }
 }
@@ -125,7 +133,8 @@ pub(crate) struct Reserved<'a> {
     _slots: &'a SlotsGuard<'a>,
     range: GfnRange,
     attrs: Attrs,
-    committed: bool,
+    /// The pages from the start of the range to this one have reservations that nobody uses.
+    unused: Gfn,
 }
 
 impl Reserved<'_> {
@@ -136,7 +145,7 @@ impl Reserved<'_> {
         }
         for gfn in self.range.gfns() {
             self.store.entries.reserve(gfn.raw())?;
-            cond_resched();
+            self.unused = Gfn::new(gfn.raw() + 1);
         }
         Ok(())
     }
@@ -144,12 +153,10 @@ impl Reserved<'_> {
 
 impl Drop for Reserved<'_> {
     fn drop(&mut self) {
-        if self.committed || self.attrs == self.store.default {
-            return;
-        }
-        for gfn in self.range.gfns() {
-            self.store.entries.release(gfn.raw());
-            cond_resched();
+        if let Some(unused) = GfnRange::new(self.range.start(), self.unused) {
+            for gfn in unused.gfns() {
+                self.store.entries.release(gfn.raw());
+            }
         }
     }
 }

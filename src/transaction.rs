@@ -16,6 +16,7 @@ use crate::{
     post,
     request::SetRequest,
     scope::SetZap,
+    store::AttrStore,
     vm::Vm,
     zap, //
 };
@@ -37,7 +38,7 @@ pub(crate) fn set(vm: &VmRef<'_, Vm>, request: &SetRequest) -> Result {
     };
     let reserved = store.reserve(&slots, &plan)?;
     let zapped = zap::zap(&slots, &plan, shared);
-    store.commit(reserved, &zapped);
+    AttrStore::commit(reserved, &zapped);
     post::finish(zapped, &plan, store);
 
     stats.set(plan.hull().nr_pages());

@@ -6,8 +6,9 @@
 
 use crate::{
     attrs::Attrs,
-    debugfs::VmFiles,
+    debugfs,
     host::{
+        debugfs::Folder,
         gfn::Gfn,
         provider::VmRef, //
     },
@@ -33,12 +34,10 @@ pub(crate) struct Shared {
 }
 
 /// What the module keeps for a VM, from its creation to its destruction.
-#[pin_data]
 pub(crate) struct Vm {
     shared: Arc<Shared>,
-    #[pin]
-    files: VmFiles,
-    alive: Alive,
+    _folder: Folder<Shared>,
+    _alive: Alive,
 }
 
 impl Vm {
@@ -47,7 +46,7 @@ impl Vm {
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn new() -> Result<Pin<KBox<Self>>> {
+    pub(crate) fn new() -> Result<KBox<Self>> {
         let alive = Alive::vm();
         let shared = Arc::pin_init(
             pin_init!(Shared {
@@ -57,14 +56,12 @@ impl Vm {
             GFP_KERNEL_ACCOUNT,
         )?;
 
-        KBox::try_pin_init(
-            try_pin_init!(Self {
-                files <- VmFiles::new(shared.clone(), alive.seq()),
-                shared,
-                alive,
-            }),
-            GFP_KERNEL_ACCOUNT,
-        )
+        let vm = Self {
+            _folder: debugfs::vm_folder(shared.clone(), alive.seq())?,
+            shared,
+            _alive: alive,
+        };
+        Ok(KBox::new(vm, GFP_KERNEL_ACCOUNT)?)
     }
 
     /// The store and the counters.

@@ -96,6 +96,14 @@ TEST_F(enomem, failed_set_gives_its_memory_back)
 	TEST_ASSERT(after < before + LIMIT / 2, "%ld bytes before, %ld after", before, after);
 }
 
+/* What was taken is given back, and not the range looked through: that'd take years. */
+TEST_F(enomem, failed_set_of_a_huge_range_returns)
+{
+	limit(self->cgroup, charged(self->cgroup) + LIMIT);
+	KMA_ASSERT_ERRNO(ENOMEM, __kma_set(self->vm, KMA_GPA, 1ull << 62, KMA_PRIVATE));
+	kma_assert_runs(&self->view, "");
+}
+
 TEST_F(enomem, same_set_succeeds_with_enough_memory)
 {
 	char line[64];

@@ -130,6 +130,35 @@ TEST_F(lifetime, mapping_of_a_guest_memfd_without_any_fd_pins_the_module)
 	WAIT_UNTIL_GONE();
 }
 
+TEST_F(lifetime, open_debugfs_file_pins_the_module)
+{
+	int fd = open(KMA_DEBUGFS "/stats", O_RDONLY);
+
+	TEST_ASSERT(fd >= 0, "cannot open " KMA_DEBUGFS "/stats: %s", strerror(errno));
+	ASSERT_PINNED();
+	close(fd);
+	WAIT_UNTIL_GONE();
+}
+
+TEST_F(lifetime, open_debugfs_file_of_a_vm_that_is_gone_pins_the_module)
+{
+	struct kvm_vm *vm = vm_create_barebones_type(KVM_X86_SW_PROTECTED_VM);
+	struct kma_view view = kma_view_newest();
+	char path[96], byte;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/runs", view.dir);
+	fd = open(path, O_RDONLY);
+	TEST_ASSERT(fd >= 0, "cannot open %s: %s", path, strerror(errno));
+
+	kvm_vm_free(vm);
+	KMA_WAIT_FOR(kma_total("vms_alive") == self->vms_alive);
+	ASSERT_PINNED();
+	KMA_ASSERT_ERRNO(EIO, read(fd, &byte, 1));
+	close(fd);
+	WAIT_UNTIL_GONE();
+}
+
 TEST_F(lifetime, guest_with_both_kinds_of_pages_lets_go)
 {
 	struct kma_guest g;

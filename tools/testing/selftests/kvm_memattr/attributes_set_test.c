@@ -197,6 +197,14 @@ TEST_F(set, range_of_256_mib)
 	kma_assert_runs(&self->view, "");
 }
 
+TEST_F(set, zero_on_a_huge_range_costs_what_is_there)
+{
+	kma_set(self->g.vm, PAGE_SIZE, PAGE_SIZE, KMA_PRIVATE);
+	kma_set(self->g.vm, 1ull << 60, PAGE_SIZE, KMA_PRIVATE);
+	kma_set(self->g.vm, 0, 1ull << 62, 0);
+	kma_assert_runs(&self->view, "");
+}
+
 TEST_F(set, two_vms_are_independent)
 {
 	struct kma_guest other;

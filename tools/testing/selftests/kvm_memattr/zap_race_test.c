@@ -253,12 +253,20 @@ TEST_F(race, all_pages_hold_the_new_kind_when_the_set_returns)
 
 static void replace_backing(struct race *race, int round)
 {
+	enum kma_kind kind = round % 2 ? KMA_KIND_SHARED : KMA_KIND_NEW;
+
 	kma_set(race->vm, KMA_GPA, KMA_SIZE, KMA_PRIVATE);
 	kvm_madvise(race->region->host_mem, KMA_SIZE, MADV_DONTNEED);
+	for (u64 page = 0; page < KMA_PAGES; page++)
+		*(u64 *)(race->region->host_mem + page * PAGE_SIZE) =
+			kma_word(kind, kma_page_gpa(page));
 	kma_look_at(race->vcpus[0], 0, KMA_SEEN(.private = KMA_ALL));
+
 	kma_set(race->vm, KMA_GPA, KMA_SIZE, 0);
-	kma_look_at(race->vcpus[0], 0, KMA_SEEN(.zero = KMA_ALL));
-	kma_write_by(race->vcpus[0], KMA_GPA, KMA_ALL, KMA_KIND_SHARED);
+	if (kind == KMA_KIND_NEW)
+		kma_look_at(race->vcpus[0], 0, KMA_SEEN(.fresh = KMA_ALL));
+	else
+		kma_look_at(race->vcpus[0], 0, KMA_SEEN(.shared = KMA_ALL));
 }
 
 /*
