@@ -202,7 +202,7 @@ static void flip_one_page(struct race *race, int round)
 	flip_beside(race, MIDDLE_FIRST, 1, MIDDLE_FIRST);
 }
 
-TEST_F(race, fault_beside_a_page_that_becomes_private_maps_nothing_over_it)
+TEST_F_TIMEOUT(race, fault_beside_a_page_that_becomes_private_maps_nothing_over_it, 240)
 {
 	hammer.skip_first = MIDDLE_FIRST;
 	hammer.skip_pages = 1;
@@ -214,7 +214,7 @@ static void flip_the_middle(struct race *race, int round)
 	flip_beside(race, MIDDLE_FIRST, MIDDLE_PAGES, MIDDLE_FIRST + round % MIDDLE_PAGES);
 }
 
-TEST_F(race, fault_beside_a_range_that_becomes_private_maps_nothing_over_it)
+TEST_F_TIMEOUT(race, fault_beside_a_range_that_becomes_private_maps_nothing_over_it, 240)
 {
 	hammer.skip_first = MIDDLE_FIRST;
 	hammer.skip_pages = MIDDLE_PAGES;
@@ -227,7 +227,7 @@ static void flip_beyond_the_end(struct race *race, int round)
 }
 
 /* From the middle of the block into the next one. */
-TEST_F(race, fault_beside_a_range_across_two_blocks_maps_nothing_over_it)
+TEST_F_TIMEOUT(race, fault_beside_a_range_across_two_blocks_maps_nothing_over_it, 240)
 {
 	hammer.skip_first = MIDDLE_FIRST;
 	hammer.skip_pages = KMA_BLOCK_PAGES - MIDDLE_FIRST;
@@ -245,7 +245,7 @@ static void flip_all(struct race *race, int round)
 	kma_look_at(race->vcpus[0], page, KMA_SEEN(.shared = KMA_ALL));
 }
 
-TEST_F(race, all_pages_hold_the_new_kind_when_the_set_returns)
+TEST_F_TIMEOUT(race, all_pages_hold_the_new_kind_when_the_set_returns, 240)
 {
 	hammer.any_kind = true;
 	run_race(flip_all);
@@ -273,7 +273,7 @@ static void replace_backing(struct race *race, int round)
  * The shared backing goes away while its pages are private. Nothing of it may
  * be left in the guest, though the event found no shared page there.
  */
-TEST_F(race, backing_replaced_under_private_pages_is_gone_when_they_are_shared)
+TEST_F_TIMEOUT(race, backing_replaced_under_private_pages_is_gone_when_they_are_shared, 240)
 {
 	hammer.any_kind = true;
 	run_race(replace_backing);
