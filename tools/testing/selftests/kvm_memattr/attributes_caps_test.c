@@ -115,6 +115,18 @@ TEST_F(caps, supported_is_no_command_of_a_guest_memfd)
 	close(gmem);
 }
 
+TEST_F(caps, set_is_no_command_of_other_files)
+{
+	struct kvm_memory_attributes attr = { .address = KMA_GPA, .size = PAGE_SIZE };
+	struct kvm_vcpu *vcpu = __vm_vcpu_add(self->protected, 0);
+	int gmem = vm_create_guest_memfd(self->protected, PAGE_SIZE, 0);
+
+	KMA_ASSERT_ERRNO(EINVAL, ioctl(self->protected->kvm_fd, KVM_SET_MEMORY_ATTRIBUTES, &attr));
+	KMA_ASSERT_ERRNO(EINVAL, ioctl(vcpu->fd, KVM_SET_MEMORY_ATTRIBUTES, &attr));
+	KMA_ASSERT_ERRNO(ENOTTY, ioctl(gmem, KVM_SET_MEMORY_ATTRIBUTES, &attr));
+	close(gmem);
+}
+
 TEST_F(caps, capability_of_the_system_is_private)
 {
 	TEST_ASSERT_EQ(kvm_check_cap(KVM_CAP_MEMORY_ATTRIBUTES), KMA_PRIVATE);
