@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * A block of 2 MiB is mapped as one page where all of it is shared, and only
- * there: with one private page in it it is not, and with none left it is again.
+ * there: not with one private page in it, and again once none is left.
  */
 #include "kvm_memattr_huge.h"
 
