@@ -557,8 +557,11 @@ def save(results, path):
 
 
 def drop_old_runs():
+    """All but the last runs go; one that is under way, as its folder's name tells, stays."""
     runs = sorted(p for p in RESULTS.iterdir() if p.is_dir())
     for old in runs[:-KEEP_RUNS]:
+        if pathlib.Path("/proc", old.name.rpartition("-")[2]).exists():
+            continue
         for path in sorted(old.rglob("*"), reverse=True):
             path.rmdir() if path.is_dir() else path.unlink()
         old.rmdir()
