@@ -29,11 +29,12 @@ const LEVELS: [HugeLevel; 2] = [HugeLevel::Size2M, HugeLevel::Size1G];
 pub(crate) fn finish(zapped: Zapped<'_>, plan: &Plan, store: &AttrStore) {
     // Looking at pages takes time, which is better spent before mmu_lock is taken: slots_lock is
     // held, so that the answers stay true.
-    let ends = LEVELS.map(|level| Ends::look(level, plan.hull(), store));
+    let small = Ends::look(HugeLevel::Size2M, plan, store, None);
+    let large = Ends::look(HugeLevel::Size1G, plan, store, Some(&small));
 
     let mut ending = zapped.lock();
-    for end in ends {
-        end.record(&mut ending);
+    for ends in [small, large] {
+        ends.record(&mut ending);
     }
 }
 
@@ -51,18 +52,18 @@ struct Block {
 }
 
 impl Ends {
-    fn look(level: HugeLevel, hull: &GfnRange, store: &AttrStore) -> Self {
-        let block = |gfn| {
+    /// Looks at the blocks of a level, given what was found at the level below.
+    fn look(level: HugeLevel, plan: &Plan, store: &AttrStore, below: Option<&Self>) -> Self {
+        let block = |gfn, below: Option<&Block>| {
             let range = GfnRange::block(gfn, level.nr_pages());
-            Block {
-                range,
-                mixed: !hull.contains(&range) && !store.is_uniform(&range),
-            }
+            // A block with a mixed one in it needs no look.
+            let mixed = below.is_some_and(|b| b.mixed) || is_mixed(&range, plan, store);
+            Block { range, mixed }
         };
         Self {
             level,
-            head: block(hull.start()),
-            tail: block(hull.last()),
+            head: block(plan.hull().start(), below.map(|b| &b.head)),
+            tail: block(plan.hull().last(), below.map(|b| &b.tail)),
         }
     }
 
@@ -75,6 +76,24 @@ impl Ends {
             ending.set_mixed(middle.start(), middle.end(), self.level, false);
         }
     }
+}
+
+/// Do the pages of a block at an end of what `plan` has changed differ?
+///
+/// They do if one of those that haven't changed does. The neighbours of the change are asked first:
+/// where memory is converted page by page, one of them differs nearly always, and the rest of the
+/// block needs no look.
+fn is_mixed(block: &GfnRange, plan: &Plan, store: &AttrStore) -> bool {
+    let hull = plan.hull();
+    let before = GfnRange::new(block.start(), hull.start());
+    let after = GfnRange::new(hull.end(), block.end());
+
+    before.is_some_and(|r| store.get(r.last()) != plan.attrs())
+        || after.is_some_and(|r| store.get(r.start()) != plan.attrs())
+        || [before, after]
+            .into_iter()
+            .flatten()
+            .any(|r| store.get(r.start()) != plan.attrs() || !store.is_uniform(&r))
 }
 
 /// Sets the huge-page state of a new slot, from what is stored for its gfns.

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What a set costs depends on its own pages, and not on how much has been set
+ * around them. The bounds are wide: what they are to catch is off by hundreds.
+ */
+#include <time.h>
+
+#include "kvm_memattr_test.h"
+
+#define TIMES_SLOWER	30
+
+FIXTURE(cost) {
+	struct kvm_vm *vm;
+};
+
+FIXTURE_SETUP(cost)
+{
+	TEST_REQUIRE(kvm_check_cap(KVM_CAP_VM_TYPES) & BIT(KVM_X86_SW_PROTECTED_VM));
+	self->vm = vm_create_barebones_type(KVM_X86_SW_PROTECTED_VM);
+	/* The module's cost, not mainline's. */
+	kma_view_newest();
+}
+
+FIXTURE_TEARDOWN(cost)
+{
+	kvm_vm_free(self->vm);
+}
+
+/* Sets pages one by one. Returns the time of the fastest: noise only adds to it. */
+static s64 set_pages(struct kvm_vm *vm, u64 gpa, int pages, s64 step, u64 attributes)
+{
+	s64 best = INT64_MAX;
+
+	for (int i = 0; i < pages; i++, gpa += step) {
+		struct timespec start;
+
+		clock_gettime(CLOCK_MONOTONIC, &start);
+		kma_set(vm, gpa, PAGE_SIZE, attributes);
+		best = min(best, timespec_to_ns(timespec_elapsed(start)));
+	}
+	return best;
+}
+
+static void assert_not_slower(s64 ns, s64 than)
+{
+	TEST_ASSERT(ns < than * TIMES_SLOWER, "%ld ns a page, %ld ns at first", ns, than);
+}
+
+TEST_F(cost, ascending_pages_do_not_get_slower)
+{
+	s64 first = set_pages(self->vm, KMA_GPA, 64, PAGE_SIZE, KMA_PRIVATE);
+
+	kma_set(self->vm, KMA_GPA + 64 * PAGE_SIZE, SZ_64M, KMA_PRIVATE);
+	assert_not_slower(set_pages(self->vm, KMA_GPA + 64 * PAGE_SIZE + SZ_64M, 64, PAGE_SIZE,
+				    KMA_PRIVATE), first);
+}
+
+TEST_F(cost, descending_pages_do_not_get_slower)
+{
+	u64 end = KMA_GPA + SZ_512M;
+	s64 first = set_pages(self->vm, end, 64, -(s64)PAGE_SIZE, KMA_PRIVATE);
+
+	kma_set(self->vm, end - 63 * PAGE_SIZE - SZ_64M, SZ_64M, KMA_PRIVATE);
+	assert_not_slower(set_pages(self->vm, end - 64 * PAGE_SIZE - SZ_64M, 64, -(s64)PAGE_SIZE,
+				    KMA_PRIVATE), first);
+}
+
+TEST_F(cost, page_of_a_large_private_range_costs_what_a_page_does)
+{
+	s64 first = set_pages(self->vm, KMA_GPA, 64, PAGE_SIZE, KMA_PRIVATE);
+
+	kma_set(self->vm, KMA_GPA, SZ_256M, KMA_PRIVATE);
+	assert_not_slower(set_pages(self->vm, KMA_GPA + SZ_256M - SZ_1M, 64, 2 * PAGE_SIZE, 0),
+			  first);
+}
+
+TEST_HARNESS_MAIN
