@@ -358,6 +358,9 @@ class Judge:
         def rose(who, name):
             return after.get((who, name), 0) - before.get((who, name), 0)
 
+        # A test of a header alone has nothing to prove.
+        if job.own and ("observer", "vms") in after and not rose("observer", "vms"):
+            return
         wrong = []
         if ("observer", "sets") not in after or rose("observer", "missed"):
             wrong.append("the observer did not see all calls")
@@ -386,7 +389,8 @@ class Judge:
             wrong.append("%d sets succeeded, the module counted %d" % (sets, rose("module", "sets")))
         if array:
             wrong.append("KVM's own array was used %d times" % array)
-        if rose("module", "vms") != rose("observer", "vms"):
+        # The module also counts a VM whose creation fails later on.
+        if rose("module", "vms") < rose("observer", "vms"):
             wrong.append("%d VMs were created, the module saw %d"
                          % (rose("observer", "vms"), rose("module", "vms")))
         if "asked" in job.checks and not rose("module", "asked"):
