@@ -123,6 +123,20 @@ TEST_F(huge, block_does_not_come_back_while_a_page_of_it_is_private)
 	ASSERT_BLOCKS(2);
 }
 
+TEST_F(huge, block_does_not_come_back_while_a_page_far_from_the_change_is_private)
+{
+	SET(10, 1, KMA_PRIVATE);
+	SET(400, 1, KMA_PRIVATE);
+	SET(10, 1, 0);
+	look_at_all(self->vcpu, 400, 1);
+	ASSERT_BLOCKS(1);
+
+	SET(10, 1, KMA_PRIVATE);
+	SET(400, 1, 0);
+	look_at_all(self->vcpu, 10, 1);
+	ASSERT_BLOCKS(1);
+}
+
 TEST_F(huge, range_across_two_blocks_gives_both_back)
 {
 	SET(KMA_BLOCK_PAGES - 1, 2, KMA_PRIVATE);
