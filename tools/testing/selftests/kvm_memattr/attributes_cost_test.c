@@ -5,7 +5,7 @@
  */
 #include <time.h>
 
-#include "kvm_memattr_test.h"
+#include "kvm_memattr_guest.h"
 
 #define TIMES_SLOWER	30
 
@@ -15,7 +15,7 @@ FIXTURE(cost) {
 
 FIXTURE_SETUP(cost)
 {
-	TEST_REQUIRE(kvm_check_cap(KVM_CAP_VM_TYPES) & BIT(KVM_X86_SW_PROTECTED_VM));
+	KMA_REQUIRE_PROTECTED_VMS();
 	self->vm = vm_create_barebones_type(KVM_X86_SW_PROTECTED_VM);
 	/* The module's cost, not mainline's. */
 	kma_view_newest();

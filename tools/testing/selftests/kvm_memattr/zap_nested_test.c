@@ -6,7 +6,7 @@
  */
 #include <linux/falloc.h>
 
-#include "kvm_memattr_test.h"
+#include "kvm_memattr_guest.h"
 #include "svm_util.h"
 
 #define PAGES	8
@@ -72,7 +72,7 @@ FIXTURE_SETUP(nested)
 
 	TEST_REQUIRE(kvm_cpu_has(X86_FEATURE_SVM));
 	TEST_REQUIRE(kvm_cpu_has_npt());
-	TEST_REQUIRE(kvm_check_cap(KVM_CAP_VM_TYPES) & BIT(KVM_X86_SW_PROTECTED_VM));
+	KMA_REQUIRE_PROTECTED_VMS();
 
 	self->vm = vm_create_shape_with_one_vcpu(kma_protected_shape, &self->vcpu, l1_code);
 	vm_enable_tdp(self->vm);
