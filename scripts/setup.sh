@@ -114,9 +114,10 @@ find_busybox()
 	return 1
 }
 
+# Nothing where there is no such command: looking is not a failure of the script.
 clang_version()
 {
-	"$1" --version 2>/dev/null | sed -n 's/.*clang version \([0-9.]*\).*/\1/p' | head -n 1
+	{ "$1" --version 2>/dev/null || true; } | sed -n 's/.*clang version \([0-9.]*\).*/\1/p' | head -n 1
 }
 
 # Sets llvm (kbuild's LLVM=) and libclang_dir.
@@ -192,7 +193,7 @@ find_beside_rustc()
 
 bindgen_version()
 {
-	"$1" --version 2>/dev/null | sed -n 's/^bindgen \([0-9.]*\).*/\1/p'
+	{ "$1" --version 2>/dev/null || true; } | sed -n 's/^bindgen \([0-9.]*\).*/\1/p'
 }
 
 # Sets bindgen.
