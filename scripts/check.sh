@@ -115,6 +115,7 @@ check "no unsafe in src/" no_unsafe
 check "no raw bindings in src/" no_bindings
 check "shell scripts" shell_syntax
 check "python scripts" python_syntax
+check "setup where things are missing" scripts/setup-test.sh
 check "style of C" c_style
 check "licence headers" spdx
 check "the host series" "$TOP/scripts/kernel-series.sh" check

@@ -12,6 +12,9 @@ BINDGEN_CRATE=0.72.1
 
 STAMP=$CACHE/setup.stamp
 
+# Before the absolute paths that are looked at: setup-test.sh has a system of its own.
+ROOT=${SETUP_ROOT:-}
+
 # The stamp is the hash of what decides here; beside it the paths that it found.
 setup_is_current()
 {
@@ -47,7 +50,7 @@ need()
 need_command()
 {
 	local path
-	if path=$(PATH=$PATH:/usr/sbin:/sbin command -v "$1"); then
+	if path=$(PATH=$PATH:$ROOT/usr/sbin:$ROOT/sbin command -v "$1"); then
 		found+=("$path")
 	else
 		need "the command $1" "$2"
@@ -68,6 +71,7 @@ find_plain_tools()
 	need_command git git
 	need_command make make
 	need_command gcc gcc
+	need_command readelf binutils
 	need_command flex flex
 	need_command bison bison
 	need_command bc bc
@@ -103,8 +107,9 @@ find_plain_tools()
 find_busybox()
 {
 	local candidate
-	for candidate in /bin/busybox /usr/bin/busybox /usr/lib/busybox/bin/busybox \
-		"$(command -v busybox || true)"; do
+	command -v readelf >/dev/null || return 1
+	for candidate in "$ROOT"/bin/busybox "$ROOT"/usr/bin/busybox \
+		"$ROOT"/usr/lib/busybox/bin/busybox "$(command -v busybox || true)"; do
 		[ -x "$candidate" ] || continue
 		if ! LC_ALL=C readelf -lW "$candidate" | grep -q INTERP; then
 			printf '%s\n' "$candidate"
@@ -120,6 +125,13 @@ clang_version()
 	{ "$1" --version 2>/dev/null || true; } | sed -n 's/.*clang version \([0-9.]*\).*/\1/p' | head -n 1
 }
 
+# or_none "; THIS; THAT": what was found and did not do.
+or_none()
+{
+	local list=${1#; }
+	printf '%s\n' "${list:-none}"
+}
+
 # Sets llvm (kbuild's LLVM=) and libclang_dir.
 find_llvm()
 {
@@ -129,14 +141,20 @@ find_llvm()
 		version=$(clang_version "clang$suffix")
 		[ -n "$version" ] || continue
 		if ! newer_or_same "$version" $MIN_CLANG; then
-			old=" (found clang $version)"
+			old+="; clang$suffix is $version"
 			continue
 		fi
 		for tool in ld.lld llvm-ar llvm-nm llvm-objcopy llvm-strip llvm-readelf llvm-config; do
-			command -v "$tool$suffix" >/dev/null || continue 2
+			command -v "$tool$suffix" >/dev/null || {
+				old+="; clang$suffix $version has no $tool$suffix"
+				continue 2
+			}
 		done
 		dir=$("llvm-config$suffix" --libdir)
-		compgen -G "$dir/libclang*.so*" >/dev/null || continue
+		compgen -G "$dir/libclang*.so*" >/dev/null || {
+			old+="; clang$suffix $version has no libclang in $dir"
+			continue
+		}
 		# KASAN of the kernel needs none of the runtimes, objtool and
 		# host programs with sanitizers do.
 		llvm=${suffix:-1}
@@ -144,7 +162,7 @@ find_llvm()
 		found+=("$(command -v "clang$suffix")" "$(command -v "ld.lld$suffix")" "$dir")
 		return
 	done
-	need "clang >= $MIN_CLANG with lld, the llvm tools and libclang$old" llvm
+	need "clang >= $MIN_CLANG with lld, the llvm tools and libclang (found: $(or_none "$old"))" llvm
 }
 
 # Sets rustc and rust_lib_src. The kernel builds core itself, so a compiler that
@@ -153,7 +171,7 @@ find_rustc()
 {
 	local candidate version src sysroot seen=
 	rustc=
-	for candidate in /usr/bin/rustc "$(command -v rustc || true)" "$HOME/.cargo/bin/rustc"; do
+	for candidate in "$ROOT"/usr/bin/rustc "$(command -v rustc || true)" "$HOME/.cargo/bin/rustc"; do
 		[ -x "$candidate" ] || continue
 		version=$("$candidate" --version 2>/dev/null | cut -d' ' -f2) || continue
 		if ! newer_or_same "$version" $MIN_RUSTC; then
@@ -161,7 +179,7 @@ find_rustc()
 			continue
 		fi
 		sysroot=$("$candidate" --print sysroot)
-		for src in "$sysroot/lib/rustlib/src/rust/library" "/usr/src/rustc-$version/library"; do
+		for src in "$sysroot/lib/rustlib/src/rust/library" "$ROOT/usr/src/rustc-$version/library"; do
 			[ -r "$src/core/src/lib.rs" ] || continue
 			rustc=$candidate
 			rust_lib_src=$(realpath "$src")
@@ -170,7 +188,7 @@ find_rustc()
 		seen+="; $candidate $version has no library source (rustup: rustup component add rust-src)"
 	done
 	if [ -z "$rustc" ]; then
-		need "rustc >= $MIN_RUSTC with its library source (found: ${seen:-; none})" rust
+		need "rustc >= $MIN_RUSTC with its library source (found: $(or_none "$seen"))" rust
 		return
 	fi
 	found+=("$rustc" "$rust_lib_src/core/src/lib.rs")
@@ -241,9 +259,10 @@ find_everything()
 	find_bindgen
 }
 
+# Nothing where apt has no such package, or where there is no apt.
 candidate_version()
 {
-	LC_ALL=C apt-cache policy "$1" 2>/dev/null |
+	{ LC_ALL=C apt-cache policy "$1" 2>/dev/null || true; } |
 		sed -n 's/^ *Candidate: \([0-9]*:\)\{0,1\}\([0-9.]*\).*/\2/p'
 }
 
@@ -257,9 +276,10 @@ resolve_packages()
 	for package in "${packages[@]}"; do
 		case "$package" in
 		llvm)
-			for n in 19 20 21 22 18 17; do
-				[ -n "$(candidate_version clang-$n)" ] || continue
-				out+=(clang-$n lld-$n llvm-$n libclang-$n-dev libclang-rt-$n-dev)
+			for n in 19 20 21 22 18 17 ''; do
+				[ -z "$n" ] || [ -n "$(candidate_version clang-$n)" ] || continue
+				n=${n:+-$n}
+				out+=(clang$n lld$n llvm$n libclang$n-dev libclang-rt$n-dev)
 				break
 			done
 			;;
@@ -289,7 +309,7 @@ can_apt()
 apt_install()
 {
 	local log=$CACHE/log/apt.log
-	if ! compgen -G '/var/lib/apt/lists/*Packages*' >/dev/null || [ "${1:-}" = update ]; then
+	if ! compgen -G "$ROOT/var/lib/apt/lists/*Packages*" >/dev/null || [ "${1:-}" = update ]; then
 		quiet "$log" "apt-get update" apt-get update
 	fi
 	mapfile -t list < <(resolve_packages)
@@ -332,7 +352,8 @@ if [ ${#missing[@]} -gt 0 ]; then
 	if command -v apt-cache >/dev/null; then
 		printf '    as root: apt-get install %s\n' "$(resolve_packages | tr '\n' ' ')" >&2
 	else
-		printf '    install these with the package manager of this distribution, then: make setup\n' >&2
+		printf '    %s\n' 'install these with the package manager of this distribution (Rust also from' \
+			'https://rustup.rs: rustup component add rust-src rustfmt clippy), then: make setup' >&2
 	fi
 	exit 1
 fi
