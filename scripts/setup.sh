@@ -220,7 +220,9 @@ find_bindgen()
 	local candidate version
 	bindgen=
 	bindgen_seen=
-	for candidate in "$TOOLS/bin/bindgen" "$(command -v bindgen || true)"; do
+	# By its real path: a cache that shares another's tools has the same toolchain,
+	# and no reason to build the kernel again.
+	for candidate in "$(realpath -m "$TOOLS")/bin/bindgen" "$(command -v bindgen || true)"; do
 		[ -x "$candidate" ] || continue
 		version=$(bindgen_version "$candidate")
 		if newer_or_same "${version:-0}" $MIN_BINDGEN; then
