@@ -158,4 +158,47 @@ TEST_F(huge, slot_over_attributes_set_before_it_maps_blocks_accordingly)
 	ASSERT_BLOCKS(1);
 }
 
+/* The kernel's own account of its warnings: a WARN_ONCE() shows once a boot. */
+static bool kernel_has_warned(void)
+{
+	unsigned long tainted;
+	FILE *file = fopen("/proc/sys/kernel/tainted", "r");
+
+	TEST_ASSERT(file, "cannot open /proc/sys/kernel/tainted: %s", strerror(errno));
+	TEST_ASSERT(fscanf(file, "%lu", &tainted) == 1, "no number in it");
+	fclose(file);
+	return tainted & BIT(9);
+}
+
+/*
+ * A slot without private memory can have its dirty pages logged. When that
+ * ends, KVM asks of each block that is mapped page by page whether it can be
+ * one page, private blocks included: their page table outlives its pages.
+ */
+TEST_F(huge, end_of_dirty_logging_recovers_shared_blocks_and_no_private_one)
+{
+	bool warned = kernel_has_warned();
+	struct kvm_vcpu *vcpu = self->vcpu;
+	u64 *mem;
+
+	vm_mem_region_delete(self->vm, KMA_SLOT);
+	vm_mem_add(self->vm, VM_MEM_SRC_ANONYMOUS_THP, KMA_GPA, KMA_SLOT, KMA_HUGE_PAGES,
+		   KVM_MEM_LOG_DIRTY_PAGES, -1, 0);
+	mem = memslot2region(self->vm, KMA_SLOT)->host_mem;
+	memset(mem, 0, KMA_HUGE_PAGES * PAGE_SIZE);
+	for (u64 page = 0; page < KMA_HUGE_PAGES; page += KMA_PAGES)
+		kma_look_at(vcpu, page, KMA_SEEN(.zero = KMA_ALL));
+	ASSERT_BLOCKS(0);
+
+	SET(0, KMA_BLOCK_PAGES, KMA_PRIVATE);
+	vm_mem_region_set_flags(self->vm, KMA_SLOT, 0);
+	ASSERT_BLOCKS(1);
+	TEST_ASSERT(warned || !kernel_has_warned(), "the kernel has warned, see its log");
+
+	kma_issue(vcpu, KMA_OP_READ, KMA_GPA, 1, 0);
+	kma_finish_in_fault(vcpu, EFAULT, KMA_GPA, KVM_MEMORY_EXIT_FLAG_PRIVATE);
+	SET(0, KMA_BLOCK_PAGES, 0);
+	TEST_ASSERT_EQ(kma_finish(vcpu).zero, 1);
+}
+
 TEST_HARNESS_MAIN
