@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * An event on a guest_memfd that sits beside a userspace mapping (a hole
- * punched, the last reference dropped) is about private memory: it zaps the
- * private mappings in its range, and not one of the shared ones.
+ * punched, a memory error, the last reference dropped) is about private
+ * memory: it zaps the private mappings in its range, and not one of the shared
+ * ones.
  */
 #include "kvm_memattr_guest.h"
 
@@ -83,6 +84,48 @@ TEST_F(gmem, hole_changes_no_attribute)
 
 		TEST_ASSERT_EQ(word >> 56, i % 2 ? KMA_KIND_SHARED : KMA_KIND_NEW);
 	}
+}
+
+/* Nothing in userspace has the page, so that the observer has to do it. */
+static void poison(struct kma_guest *g, u64 page)
+{
+	int ret, fd = open("/sys/kernel/debug/kvm_memattr_observer/poison", O_WRONLY);
+
+	TEST_ASSERT(fd >= 0, "the observer is not loaded: %s", strerror(errno));
+	ret = dprintf(fd, "%d %lu", g->region->region.guest_memfd, page);
+	TEST_ASSERT(ret > 0, "no memory error in page %lu: %s", page, strerror(errno));
+	close(fd);
+}
+
+static void assert_poisoned(struct kma_guest *g, u64 page)
+{
+	kma_issue(g->vcpu, KMA_OP_READ, g->gpa, 1ull << page, 0);
+	kma_finish_in_fault(g->vcpu, EHWPOISON, g->gpa + page * PAGE_SIZE,
+			    KVM_MEMORY_EXIT_FLAG_PRIVATE);
+
+	/* The guest goes on with the page of shared memory. */
+	kma_set(g->vm, g->gpa + page * PAGE_SIZE, PAGE_SIZE, 0);
+	TEST_ASSERT_EQ(kma_finish(g->vcpu).shared, 1ull << page);
+}
+
+TEST_F(gmem, memory_error_drops_the_private_page_and_no_other)
+{
+	const u64 bad = 1ull << 5;
+
+	kma_prepare(&self->g, KMA_ODD);
+	poison(&self->g, 5);
+	KMA_ASSERT_FAULTS(&self->g, 0, KMA_SEEN(.shared = KMA_EVEN, .private = KMA_ODD & ~bad));
+	assert_poisoned(&self->g, 5);
+}
+
+TEST_F(gmem, memory_error_leaves_the_shared_page_mapped)
+{
+	kma_prepare(&self->g, KMA_NONE);
+	poison(&self->g, 5);
+	KMA_ASSERT_FAULTS(&self->g, 0, KMA_SEEN_PRIVATE(KMA_NONE));
+
+	kma_set(self->g.vm, self->g.gpa, KMA_SIZE, KMA_PRIVATE);
+	assert_poisoned(&self->g, 5);
 }
 
 TEST_F(gmem, release_leaves_shared_pages_mapped)

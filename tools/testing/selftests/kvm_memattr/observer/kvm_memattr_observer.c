@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Test-only: says who keeps a VM's memory attributes, from outside of both
- * implementations.  Count the VMs that are created.  After each
+ * implementations, and breaks what no test can break from userspace.  Count the
+ * VMs that are created.  After each
  * KVM_SET_MEMORY_ATTRIBUTES that set something and succeeded, look into the
  * array where KVM itself stores attributes.  With a provider that array stays
  * empty; without one it does not.
@@ -11,11 +12,17 @@
  *   sets        calls that returned 0 with attributes != 0
  *   array_used  those after which the VM's own array was not empty
  *   missed      calls that could not be observed, so that the others may lie
+ *   poison      written with "FD PAGE": a memory error in that page of the
+ *               guest_memfd which the writer has open as FD
  */
 #include <linux/debugfs.h>
+#include <linux/file.h>
 #include <linux/kprobes.h>
 #include <linux/kvm_host.h>
+#include <linux/magic.h>
+#include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/pagemap.h>
 #include <linux/uaccess.h>
 
 static atomic_t vms = ATOMIC_INIT(0);
@@ -112,6 +119,58 @@ static int missed_get(void *data, u64 *value)
 }
 DEFINE_DEBUGFS_ATTRIBUTE(missed_fops, missed_get, NULL, "%llu\n");
 
+static int poison_page(struct file *file, pgoff_t index)
+{
+	struct folio *folio;
+	unsigned long pfn;
+	int r;
+
+	if (file_inode(file)->i_sb->s_magic != GUEST_MEMFD_MAGIC)
+		return -EINVAL;
+
+	folio = filemap_get_folio(file->f_mapping, index);
+	if (IS_ERR(folio))
+		return PTR_ERR(folio);
+
+	/* A reference of this function's would count as a user of the page. */
+	pfn = page_to_pfn(folio_file_page(folio, index));
+	folio_put(folio);
+
+	/* So does guest_memfd's own, which keeps the page, and that is busy. */
+	r = memory_failure(pfn, MF_SW_SIMULATED);
+	return r == -EBUSY ? 0 : r;
+}
+
+static ssize_t poison_write(struct file *unused, const char __user *buf,
+			    size_t count, loff_t *pos)
+{
+	unsigned long index;
+	char words[64] = {};
+	struct file *file;
+	unsigned int fd;
+	int r;
+
+	if (count >= sizeof(words) || copy_from_user(words, buf, count))
+		return -EFAULT;
+
+	if (sscanf(words, "%u %lu", &fd, &index) != 2)
+		return -EINVAL;
+
+	file = fget(fd);
+	if (!file)
+		return -EBADF;
+
+	r = poison_page(file, index);
+	fput(file);
+	return r ?: count;
+}
+
+static const struct file_operations poison_fops = {
+	.owner = THIS_MODULE,
+	.open = simple_open,
+	.write = poison_write,
+};
+
 static struct dentry *dir;
 
 static int __init observer_init(void)
@@ -127,6 +186,7 @@ static int __init observer_init(void)
 	debugfs_create_atomic_t("sets", 0444, dir, &sets);
 	debugfs_create_atomic_t("array_used", 0444, dir, &array_used);
 	debugfs_create_file_unsafe("missed", 0444, dir, NULL, &missed_fops);
+	debugfs_create_file("poison", 0200, dir, NULL, &poison_fops);
 
 	return 0;
 }
@@ -139,5 +199,5 @@ static void __exit observer_exit(void)
 }
 module_exit(observer_exit);
 
-MODULE_DESCRIPTION("kvm_memattr test: observe KVM_SET_MEMORY_ATTRIBUTES");
+MODULE_DESCRIPTION("kvm_memattr test: observe KVM_SET_MEMORY_ATTRIBUTES, break memory");
 MODULE_LICENSE("GPL");
