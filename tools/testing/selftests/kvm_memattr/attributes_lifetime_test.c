@@ -170,6 +170,18 @@ TEST_F(lifetime, guest_with_both_kinds_of_pages_lets_go)
 	WAIT_UNTIL_GONE();
 }
 
+TEST_F(lifetime, dead_vm_pins_the_module_and_lets_go)
+{
+	struct kma_guest g;
+
+	kma_protected_guest_init(&g);
+	kma_prepare(&g, KMA_ODD);
+	kma_kill(g.vcpu);
+	ASSERT_PINNED();
+	kvm_vm_free(g.vm);
+	WAIT_UNTIL_GONE();
+}
+
 TEST_F(lifetime, fifty_vms_leave_nothing)
 {
 	for (int i = 0; i < 50; i++) {

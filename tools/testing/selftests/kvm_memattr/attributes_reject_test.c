@@ -181,6 +181,60 @@ TEST_F(reject, another_processes_vm_is_eio)
 	kma_look(&self->g, KMA_SEEN_PRIVATE(KMA_MIDDLE));
 }
 
+FIXTURE(dead) {
+	struct kma_guest g;
+	struct kma_view view;
+	char *runs;
+	u64 pages_set;
+	u64 runs_zapped;
+};
+
+FIXTURE_SETUP(dead)
+{
+	KMA_REQUIRE_PROTECTED_VMS();
+	kma_protected_guest_init(&self->g);
+	self->view = kma_view_newest();
+	kma_prepare(&self->g, KMA_MIDDLE);
+
+	self->runs = kma_runs(&self->view);
+	self->pages_set = kma_stat(&self->view, "pages_set");
+	self->runs_zapped = kma_stat(&self->view, "runs_zapped");
+	kma_kill(self->g.vcpu);
+}
+
+FIXTURE_TEARDOWN(dead)
+{
+	if (!self->g.vm)
+		return;
+
+	kma_assert_runs(&self->view, self->runs);
+	TEST_ASSERT_EQ(kma_stat(&self->view, "pages_set"), self->pages_set);
+	TEST_ASSERT_EQ(kma_stat(&self->view, "runs_zapped"), self->runs_zapped);
+	free(self->runs);
+	kvm_vm_free(self->g.vm);
+}
+
+TEST_F(dead, set_on_a_dead_vm_is_eio)
+{
+	KMA_ASSERT_ERRNO(EIO, __kma_set(self->g.vm, self->g.gpa, KMA_SIZE, KMA_PRIVATE));
+	KMA_ASSERT_ERRNO(EIO, __kma_set(self->g.vm, self->g.gpa, KMA_SIZE, 0));
+}
+
+TEST_F(dead, bad_set_on_a_dead_vm_is_eio_before_anything_else)
+{
+	KMA_ASSERT_ERRNO(EIO, __kma_set(self->g.vm, self->g.gpa, 0, KMA_PRIVATE));
+	KMA_ASSERT_ERRNO(EIO, __kma_set(self->g.vm, self->g.gpa, KMA_SIZE, ~0ull));
+	KMA_ASSERT_ERRNO(EIO, ioctl(self->g.vm->fd, KVM_SET_MEMORY_ATTRIBUTES, NULL));
+}
+
+TEST_F(dead, supported_of_a_dead_vm_is_eio)
+{
+	__u64 mask = 0x5a5a;
+
+	KMA_ASSERT_ERRNO(EIO, __kma_get_supported(self->g.vm->fd, &mask));
+	TEST_ASSERT_EQ(mask, 0x5a5a);
+}
+
 FIXTURE(plain) {
 	struct kvm_vm *vm;
 	struct kma_view view;

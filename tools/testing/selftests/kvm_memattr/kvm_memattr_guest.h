@@ -296,6 +296,16 @@ static inline void kma_protected_guest_init(struct kma_guest *g)
 	kma_guest_init(g, KVM_X86_SW_PROTECTED_VM, KVM_MEM_GUEST_MEMFD, 0);
 }
 
+/*
+ * Have KVM give the VM up: it cannot put a vCPU into SMM without memory in the
+ * address space of SMM, which the guests here do not have.
+ */
+static inline void kma_kill(struct kvm_vcpu *vcpu)
+{
+	vcpu_ioctl(vcpu, KVM_SMI, NULL);
+	KMA_ASSERT_ERRNO(EIO, _vcpu_run(vcpu));
+}
+
 static inline bool kma_has_protected_vms(void)
 {
 	return kvm_check_cap(KVM_CAP_VM_TYPES) & BIT(KVM_X86_SW_PROTECTED_VM);
