@@ -544,6 +544,19 @@ def print_results(results):
     print("1..%d" % len(results))
 
 
+def print_retries(boots):
+    """What a program had to try again, which its cases do not show: each time it
+    prints a line "# retry: " with the reason."""
+    counts = {}
+    for boot in boots:
+        for number, outcome in boot.outcomes.items():
+            tries = sum(line.startswith("# retry: ") for line in outcome.lines)
+            if tries:
+                counts["%s/%s %s" % (boot.variant, boot.state, boot.jobs[number].name)] = tries
+    print("# retries: %d%s" % (sum(counts.values()), " (%s)" % ", ".join(
+        "%s: %d" % count for count in counts.items()) if counts else ""))
+
+
 def save(results, path):
     """results/last.json: the last outcome of each group in each boot, so that a
     run of one group does not hide what the others were."""
@@ -626,6 +639,7 @@ def run(args):
             print("# %s, %s: console %s, output %s" % (boot.variant, boot.state,
                                                        boot.folder / "console.log",
                                                        boot.folder / "output.log"))
+    print_retries(boots)
     if not args.control and not args.module_dir:
         save(results, RESULTS / "last.json")
     drop_old_runs()
