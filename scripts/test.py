@@ -381,8 +381,13 @@ class Judge:
             wrong.append("the module is not loaded any more")
         elif after["module", "load"] != before.get(("module", "load")):
             # The test loaded the module anew: its counters say nothing about the
-            # time before, and VMs without it were part of the test.
-            self.add(job, job.name + ": the module is loaded again",
+            # time before, and VMs without it were part of the test. They began at
+            # zero, and such a test ends with VMs of the module just loaded.
+            if not after.get(("module", "vms")):
+                wrong.append("the module has seen no VM since")
+            if not after.get(("module", "sets"), 0) + after.get(("module", "sets_unchanged"), 0):
+                wrong.append("the module has set no attributes since")
+            self.add(job, job.name + ": the module is loaded again and answered",
                      FAIL if wrong else PASS, "; ".join(wrong))
             return
         if sets and rose("module", "sets") + rose("module", "sets_unchanged") < sets:
