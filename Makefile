@@ -17,7 +17,7 @@ export KERNEL_SRC
 export PYTHONDONTWRITEBYTECODE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup kernel modules run test mutants shell selftest check docs \
+.PHONY: help setup kernel modules run test mutants bench shell selftest check docs \
 	series-apply series-work series-regen clean
 
 help: ## This list.
@@ -45,6 +45,11 @@ test: ## Run the tests in QEMU (VARIANT=, TESTS=group,group, CONTROL=1).
 
 mutants: ## Build the module with one fault at a time; the tests must notice each.
 	@scripts/mutants.sh $(MUTANTS)
+
+bench: ## Measure against mainline (OUT=dir, BENCH=row,row, AGAINST=dir/bench.csv).
+	@scripts/setup.sh
+	@python3 scripts/bench.py --bench='$(BENCH)' $(if $(OUT),--out='$(OUT)') \
+		$(if $(AGAINST),--against='$(AGAINST)')
 
 shell: ## A shell in the host (CMD=, DIR=, VARIANT=, MODULE=no, PARAMS=).
 	@scripts/shell.sh

@@ -3,6 +3,8 @@
 # boot.sh VARIANT FOLDER: boot the host kernel of that variant in QEMU with
 # FOLDER/initrd.cpio. Kernel messages go to FOLDER/console.log, the output of what
 # runs there to FOLDER/output.log; BOOT_STDOUT=1 shows the output instead.
+# BOOT_CLOCK=instructions: one CPU, whose time passes by a nanosecond with each
+# instruction that it executes, whatever this machine does meanwhile.
 #
 # QEMU emulates AMD SVM with nested paging without any hardware for it, so that
 # the machine is a real KVM host everywhere.
@@ -15,9 +17,15 @@ check_variant "$variant"
 output=file:$folder/output.log
 [ -z "${BOOT_STDOUT:-}" ] || output=stdio
 
+case ${BOOT_CLOCK:-wall} in
+wall) clock=(-accel tcg,thread=multi -smp 2) ;;
+instructions) clock=(-accel tcg,thread=single -icount shift=0,sleep=off -smp 1) ;;
+*) die "unknown clock '$BOOT_CLOCK'" "BOOT_CLOCK is wall or instructions" ;;
+esac
+
 # exec: whoever started this script can end QEMU by this process id.
-exec qemu-system-x86_64 -machine q35 -accel tcg,thread=multi -cpu max,+svm,+npt \
-	-smp 2 -m 4G -nodefaults -display none -no-reboot \
+exec qemu-system-x86_64 -machine q35 "${clock[@]}" -cpu max,+svm,+npt \
+	-m 4G -nodefaults -display none -no-reboot \
 	-kernel "$(build_dir "$variant")/arch/x86/boot/bzImage" \
 	-initrd "$folder/initrd.cpio" \
 	-append "console=ttyS0 loglevel=8 panic=-1 ${BOOT_PARAMS:-}" \

@@ -77,7 +77,8 @@ stage_modules()
 	cp -r "$CACHE/modroot/$1/lib/modules/$release/." "$modules/"
 	rm -f "$modules/build"
 	for ko in "${MODULE_DIR:-$CACHE/module/$1}"/kvm_memattr{,_kunit}.ko \
-		"$CACHE/observer/$1/kvm_memattr_observer.ko"; do
+		"$CACHE/observer/$1/kvm_memattr_observer.ko" \
+		"$CACHE/bench/$1/kvm_memattr_bench.ko"; do
 		[ ! -e "$ko" ] || cp "$ko" "$modules/updates/"
 	done
 	PATH=$PATH:/usr/sbin:/sbin depmod -b "$2" "$release"

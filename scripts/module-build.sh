@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
-# module-build.sh VARIANT [FOLDER]: kvm_memattr.ko and its KUnit module, and the
-# observer that the tests use, against the kernel of that variant. Results are in
+# module-build.sh VARIANT [FOLDER]: kvm_memattr.ko and its KUnit module, and what
+# the tests and benchmarks use inside of the kernel, against the kernel of that variant. Results are in
 # the cache, module/VARIANT or FOLDER. MODULE_SRC= builds another copy of the
 # module's source than this checkout's (make mutants does).
 . "$(dirname "$0")/lib.sh"
@@ -13,6 +13,7 @@ src=${MODULE_SRC:-$TOP}
 out=${2:-$CACHE/module/$variant}
 build=$(build_dir "$variant")
 observer=$TOP/tools/testing/selftests/kvm_memattr/observer
+bench=$TOP/tools/testing/bench/module
 
 # one_module SOURCE INTO WHAT ARG...: rebuilt when its source or the kernel changed.
 # kbuild itself is not asked: a change of the kernel's exports does not rebuild a
@@ -42,6 +43,7 @@ build_modules()
 	[ -r "$build/Module.symvers" ] || die "the $variant kernel is not built" "run: make kernel VARIANT=$variant"
 	one_module "$src" "$out" kvm_memattr.ko KMA_KUNIT=y
 	one_module "$observer" "$CACHE/observer/$variant" kvm_memattr_observer.ko
+	one_module "$bench" "$CACHE/bench/$variant" kvm_memattr_bench.ko
 }
 
 locked "module-$variant" build_modules

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 # selftests-build.sh: the KVM selftests that make test runs, mainline's and this
-# project's, static, with the kernel's own makefile and library and the patched
+# project's, and the benchmarks, static, with the kernel's own makefile and library and the patched
 # tree's headers. Nothing is built in the kernel tree or in the checkout.
 # selftests-build.sh FILE.c: build that one, and print the binary's path.
 . "$(dirname "$0")/lib.sh"
@@ -10,6 +10,8 @@ KVM=$LINUX/tools/testing/selftests/kvm
 OUT=$CACHE/selftests
 HEADERS=$OUT/usr
 LIST=$TOP/tools/testing/mainline-tests.txt
+OWN=$TOP/tools/testing/selftests/kvm_memattr
+BENCH=$TOP/tools/testing/bench
 # Where make looks for sources that the kernel tree does not have: each folder
 # with such sources is a link in here.
 LINKS=$OUT/sources
@@ -41,7 +43,7 @@ kvm_make()
 	# In the patched tree's kvm.h, and alone: what a VMM has without it.
 	make -C "$KVM" -j "$JOBS" ARCH=x86 OUTPUT="$OUT" INSTALL_HDR_PATH="$HEADERS" \
 		VPATH="$LINKS" TEST_GEN_PROGS_EXTENDED_x86="${extra[*]}" \
-		LDFLAGS='-static -pthread -no-pie' EXTRA_CFLAGS="-I$TOP/include/uapi ${EXTRA_CFLAGS:-}" \
+		LDFLAGS='-static -pthread -no-pie' EXTRA_CFLAGS="-I$TOP/include/uapi -I$OWN ${EXTRA_CFLAGS:-}" \
 		"${targets[@]}"
 }
 
@@ -79,14 +81,13 @@ build_one()
 
 build_all()
 {
-	local programs=() path folder
-	folder=$TOP/tools/testing/selftests/kvm_memattr
+	local programs=() path
 	while read -r path _; do
 		programs+=("$path")
 	done < <(grep -v -e '^#' -e '^[[:space:]]*$' "$LIST")
-	for path in "$folder"/*_test.c; do
+	for path in "$OWN"/*_test.c "$BENCH"/bench_*.c; do
 		[ -e "$path" ] || continue
-		programs+=("$(linked "$folder")/$(basename "$path" .c)")
+		programs+=("$(linked "$(dirname "$path")")/$(basename "$path" .c)")
 	done
 	mapfile -t programs < <(printf '%s\n' "${programs[@]}" | sort -u)
 	quiet "$OUT/build.log" "${#programs[@]} selftests" kvm_make "${programs[@]}"

@@ -578,9 +578,9 @@ def save(results, path):
     new.replace(path)
 
 
-def drop_old_runs():
+def drop_old_runs(results=RESULTS):
     """All but the last runs go; one that is under way, as its folder's name tells, stays."""
-    runs = sorted(p for p in RESULTS.iterdir() if p.is_dir())
+    runs = sorted(p for p in results.iterdir() if p.is_dir())
     for old in runs[:-KEEP_RUNS]:
         if pathlib.Path("/proc", old.name.rpartition("-")[2]).exists():
             continue

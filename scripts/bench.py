@@ -1,0 +1,285 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""make bench: boot the release host, run the benchmarks of tools/testing/bench in it,
+and say what mainline's code and the module's cost.
+
+Two boots. In the first QEMU counts instructions: what is compared there is the same
+on any machine. The second runs two CPUs at once, in wall time, for what only shows
+when they contend; nothing but its ratios means anything elsewhere.
+
+A figure is the median of its repetitions, a spread the largest less the smallest of
+them in per cent of it, of the side where that is larger. What a size would cost that
+takes too long to be run is computed from the next smaller one, and its note says so.
+"""
+
+import argparse
+import csv
+import dataclasses
+import os
+import pathlib
+import signal
+import statistics
+import subprocess
+import sys
+import time
+
+import test
+
+COLUMNS = ("benchmark", "size", "unit", "mainline", "module", "ratio", "spread", "note")
+SIDES = ("mainline", "module")
+REPETITIONS = 9
+RUNS = test.CACHE / "bench-runs"
+# What two runs of the same code may differ by, in per cent.
+TOLERANCE = 2.0
+
+INSTRUCTIONS, WALL = "instructions", "wall"
+
+ONE_SET = "instructions"
+EACH = "instructions an operation"
+LENGTHS = ("4K", "16K", "64K", "256K", "1M", "4M", "16M", "64M", "256M", "1G", "4G", "16G",
+           "64G", "256G", "1T")
+
+
+@dataclasses.dataclass
+class Row:
+    name: str
+    program: str
+    sizes: tuple
+    unit: str = ONE_SET
+    clock: str = INSTRUCTIONS
+    note: str = ""
+
+
+ROWS = (
+    Row("set_slot", "bench_set", ("2M", "1G", "64G", "1T")),
+    Row("set_store", "bench_set", ("2M", "1G", "64G", "1T")),
+    Row("clear_slot", "bench_set", ("2M", "1G")),
+    Row("page_set", "bench_set", ("4K",), EACH),
+    Row("page_clear", "bench_set", ("4K",), EACH),
+    Row("random_pages", "bench_set", ("8G",), EACH),
+    Row("noop", "bench_set", ("1G",)),
+)
+
+
+class Wrong(Exception):
+    """A run whose figures are not to be believed."""
+
+
+class BenchBoot(test.Boot):
+    """A machine that runs the benchmarks, each program a job, with the rows as its
+    arguments. The programs load the module themselves."""
+
+    def __init__(self, clock, rows, folder):
+        programs = {}
+        for row in rows:
+            programs.setdefault(row.program, []).append(row.name)
+        jobs = [test.Job("bench", program, " ".join(["/tests/" + program] + names), program)
+                for program, names in programs.items()]
+        super().__init__("release", "bench", jobs, folder, None, [], False)
+        self.clock = clock
+        self.rows = rows
+
+    def script(self):
+        # The seconds are the guest's: instructions are many in one of the host's.
+        lines = ["load_kvm || exit", "load_module kvm_memattr_bench || exit"]
+        lines += ["job %d %d %s" % (number, 3600, job.command)
+                  for number, job in enumerate(self.jobs)]
+        return "\n".join(lines).replace("|| exit", "|| { echo @@stop; reboot -f; }") + "\n"
+
+    def run(self, report):
+        os.environ["BOOT_CLOCK"] = self.clock
+        # The same addresses in each run.
+        os.environ["BOOT_PARAMS"] = "norandmaps"
+        super().run(report)
+
+    def follow(self, stream, qemu, report):
+        test.SILENCE["release"] = 600
+        super().follow(stream, qemu, report)
+
+    def check(self):
+        """Every program ended well, and the kernel had nothing to complain about."""
+        for number, job in enumerate(self.jobs):
+            outcome = self.outcomes.get(number)
+            if outcome is None or outcome.status != 0:
+                said = outcome.lines if outcome else self.setup_error
+                raise Wrong("%s failed: %s" % (job.name, " / ".join(said[-8:])))
+        console = (self.folder / "console.log").read_text(errors="replace")
+        for line in console.splitlines():
+            if test.SPLAT.search(line):
+                raise Wrong("the kernel said: " + line)
+
+    def lines(self):
+        return [line for number in range(len(self.jobs)) for line in self.outcomes[number].lines]
+
+
+def plain(value):
+    """A figure as a plain decimal, with as many places as mean anything."""
+    if value is None:
+        return ""
+    if value >= 1000 or value == int(value):
+        return str(round(value))
+    return "%.1f" % value
+
+
+def ratio(mainline, module):
+    """Of the figures as they are printed, so that anybody can work it out again."""
+    if not mainline or not module:
+        return ""
+    if float(module) == 0:
+        return "inf"
+    return "%.3f" % (float(mainline) / float(module))
+
+
+@dataclasses.dataclass
+class Figure:
+    """What one side of a row costs."""
+    values: list = dataclasses.field(default_factory=list)
+    computed_from: str = ""
+
+    @property
+    def value(self):
+        return statistics.median(self.values)
+
+    @property
+    def spread(self):
+        if self.computed_from or not self.value:
+            return 0.0
+        return (max(self.values) - min(self.values)) / self.value * 100
+
+    def note(self, side):
+        if self.computed_from:
+            return "%s: computed from %s" % (side, self.computed_from)
+        if len(self.values) < REPETITIONS:
+            many = len(self.values)
+            return "%s: %d repetition%s" % (side, many, "" if many == 1 else "s")
+        return ""
+
+
+def collect(lines):
+    """The figures that the programs have printed, by row, size and side."""
+    figures = {}
+    for line in lines:
+        word, _, rest = line.partition(": ")
+        if word == "bench":
+            name, size, side, cost, operations = rest.split()
+            figure = figures.setdefault((name, size, side), Figure())
+            figure.values.append(int(cost) / int(operations))
+        elif word == "computed":
+            name, size, side, smaller, times = rest.split()
+            known = figures[name, smaller, side]
+            figures[name, size, side] = Figure([known.value * int(times)],
+                                               known.computed_from or smaller)
+    return figures
+
+
+def table(rows, figures):
+    """A dictionary for each line of the CSV."""
+    found = []
+    for row in rows:
+        for size in row.sizes:
+            sides = {side: figures.get((row.name, size, side)) for side in SIDES}
+            if None in sides.values():
+                raise Wrong("no figure for %s %s" % (row.name, size))
+            notes = [row.note] + [sides[side].note(side) for side in SIDES]
+            line = {"benchmark": row.name, "size": size, "unit": row.unit,
+                    "spread": "%.2f" % max(sides[side].spread for side in SIDES),
+                    "note": "; ".join(filter(None, notes))}
+            line.update({side: plain(sides[side].value) for side in SIDES})
+            line["ratio"] = ratio(line["mainline"], line["module"])
+            found.append(line)
+    return found
+
+
+def print_table(lines):
+    width = {column: max([len(column)] + [len(line[column]) for line in lines])
+             for column in COLUMNS}
+    numbers = ("mainline", "module", "ratio", "spread")
+    for line in [dict(zip(COLUMNS, COLUMNS))] + lines:
+        print("  ".join(line[column].rjust(width[column]) if column in numbers
+                        else line[column].ljust(width[column]) for column in COLUMNS).rstrip())
+
+
+def write_csv(lines, path):
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
+
+
+def compare(lines, path):
+    """The instructions of an earlier run: which differ by more than they may."""
+    with path.open(newline="") as file:
+        earlier = {(line["benchmark"], line["size"]): line for line in csv.DictReader(file)}
+    clocks = {row.name: row.clock for row in ROWS}
+    wrong, compared = [], 0
+    for line in lines:
+        before = earlier.get((line["benchmark"], line["size"]))
+        if before is None or clocks[line["benchmark"]] == WALL:
+            continue
+        for side in SIDES:
+            now, then = float(line[side]), float(before[side])
+            off = abs(now - then) / then * 100 if then else (100.0 if now else 0.0)
+            compared += 1
+            if off > TOLERANCE:
+                wrong.append("%s %s, %s: %s, and %s before, %.1f per cent off"
+                             % (line["benchmark"], line["size"], side, line[side], before[side],
+                                off))
+    print("# %d figures compared with %s, %d more than %g per cent off"
+          % (compared, path, len(wrong), TOLERANCE))
+    for text in wrong:
+        print("# " + text)
+    return not wrong
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description="Run the benchmarks in QEMU.")
+    parser.add_argument("--out", type=pathlib.Path, help="folder for the CSV and the plots")
+    parser.add_argument("--bench", default="", help="row,row (default: all)")
+    parser.add_argument("--against", type=pathlib.Path, help="bench.csv of an earlier run")
+    return parser.parse_args()
+
+
+def run(args):
+    names = test.choose(args.bench, [row.name for row in ROWS], "row")
+    rows = [row for row in ROWS if row.name in names]
+    if args.against and not args.against.is_file():
+        raise test.Problem("%s is not there" % args.against)
+    test.prepare(["release"], None)
+
+    folder = RUNS / time.strftime("%Y%m%d-%H%M%S-{}".format(os.getpid()))
+    figures = {}
+    for clock in (INSTRUCTIONS, WALL):
+        here = [row for row in rows if row.clock == clock]
+        if not here:
+            continue
+        boot = BenchBoot(clock, here, folder / clock)
+        boot.run(test.report_job)
+        try:
+            boot.check()
+        except Wrong as error:
+            raise Wrong("%s\nconsole: %s, output: %s" % (error, boot.folder / "console.log",
+                                                         boot.folder / "output.log"))
+        figures.update(collect(boot.lines()))
+
+    test.drop_old_runs(RUNS)
+    lines = table(rows, figures)
+    print_table(lines)
+    if args.out:
+        args.out.mkdir(parents=True, exist_ok=True)
+        write_csv(lines, args.out / "bench.csv")
+        subprocess.run([test.TOP / "scripts" / "plot.sh", args.out], check=True, stdout=sys.stderr)
+    return compare(lines, args.against) if args.against else True
+
+
+def main():
+    args = arguments()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return 0 if run(args) else 1
+    except (Wrong, test.Problem, subprocess.CalledProcessError) as error:
+        print("!!! %s" % error, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
