@@ -28,6 +28,8 @@ import test
 COLUMNS = ("benchmark", "size", "unit", "mainline", "module", "ratio", "spread", "note")
 SIDES = ("mainline", "module")
 REPETITIONS = 9
+# Seconds for the longest that a program has nothing to say.
+SILENCE = 600
 RUNS = test.CACHE / "bench-runs"
 # What two runs of the same code may differ by, in per cent.
 TOLERANCE = 2.0
@@ -38,6 +40,7 @@ ONE_SET = "instructions"
 EACH = "instructions an operation"
 LENGTHS = ("4K", "16K", "64K", "256K", "1M", "4M", "16M", "64M", "256M", "1G", "4G", "16G",
            "64G", "256G", "1T")
+DIFFERING = tuple(str(4 ** n * 2) for n in range(8))
 
 
 @dataclasses.dataclass
@@ -58,6 +61,23 @@ ROWS = (
     Row("page_clear", "bench_set", ("4K",), EACH),
     Row("random_pages", "bench_set", ("8G",), EACH),
     Row("noop", "bench_set", ("1G",)),
+    Row("set_mapped", "bench_mapped", ("2M", "64M")),
+    Row("clear_mapped", "bench_mapped", ("2M", "64M")),
+    Row("lookup_uniform", "bench_lookup", ("8G",), EACH),
+    Row("lookup_fragmented", "bench_lookup", ("8G",), EACH),
+    Row("mem_uniform", "bench_memory", ("4G", "1T"), "bytes"),
+    Row("mem_fragmented", "bench_memory", ("4G",), "bytes"),
+    Row("mem_recovered", "bench_memory", ("4G",), "bytes"),
+    Row("notifier_private_faults", "bench_mapped", ("64M",), "guest faults"),
+    Row("idle_fault", "bench_idle", ("-",), EACH),
+    Row("idle_create", "bench_idle", ("-",)),
+    Row("idle_notifier", "bench_idle", ("-",)),
+    Row("contention_fault", "bench_contention", ("4K",), "ns an operation", WALL, "wall time"),
+    Row("contention_set", "bench_contention", ("2M",), "ns an operation", WALL, "wall time"),
+    Row("growth_length", "bench_growth", LENGTHS),
+    Row("growth_fragmentation", "bench_growth", DIFFERING, note="pages of 256M that differ"),
+    Row("growth_fragmentation_lookup", "bench_growth", DIFFERING, EACH,
+        note="pages of 256M that differ"),
 )
 
 
@@ -88,13 +108,10 @@ class BenchBoot(test.Boot):
 
     def run(self, report):
         os.environ["BOOT_CLOCK"] = self.clock
+        test.SILENCE["release"] = SILENCE
         # The same addresses in each run.
         os.environ["BOOT_PARAMS"] = "norandmaps"
         super().run(report)
-
-    def follow(self, stream, qemu, report):
-        test.SILENCE["release"] = 600
-        super().follow(stream, qemu, report)
 
     def check(self):
         """Every program ended well, and the kernel had nothing to complain about."""
@@ -135,6 +152,7 @@ class Figure:
     """What one side of a row costs."""
     values: list = dataclasses.field(default_factory=list)
     computed_from: str = ""
+    sleeps: int = 0
 
     @property
     def value(self):
@@ -149,10 +167,12 @@ class Figure:
     def note(self, side):
         if self.computed_from:
             return "%s: computed from %s" % (side, self.computed_from)
+        said = []
         if len(self.values) < REPETITIONS:
-            many = len(self.values)
-            return "%s: %d repetition%s" % (side, many, "" if many == 1 else "s")
-        return ""
+            said.append("%d repetition%s" % (len(self.values), "s"[len(self.values) == 1:]))
+        if self.sleeps:
+            said.append("sleeps")
+        return "%s: %s" % (side, ", ".join(said)) if said else ""
 
 
 def collect(lines):
@@ -164,6 +184,9 @@ def collect(lines):
             name, size, side, cost, operations = rest.split()
             figure = figures.setdefault((name, size, side), Figure())
             figure.values.append(int(cost) / int(operations))
+        elif word == "slept":
+            name, size, side, times = rest.split()
+            figures[name, size, side].sleeps += int(times)
         elif word == "computed":
             name, size, side, smaller, times = rest.split()
             known = figures[name, smaller, side]
@@ -180,6 +203,9 @@ def table(rows, figures):
             sides = {side: figures.get((row.name, size, side)) for side in SIDES}
             if None in sides.values():
                 raise Wrong("no figure for %s %s" % (row.name, size))
+            if not row.unit.startswith("instructions"):
+                for figure in sides.values():
+                    figure.sleeps = 0
             notes = [row.note] + [sides[side].note(side) for side in SIDES]
             line = {"benchmark": row.name, "size": size, "unit": row.unit,
                     "spread": "%.2f" % max(sides[side].spread for side in SIDES),
@@ -228,7 +254,7 @@ def compare(lines, path):
           % (compared, path, len(wrong), TOLERANCE))
     for text in wrong:
         print("# " + text)
-    return not wrong
+    return compared > 0 and not wrong
 
 
 def arguments():

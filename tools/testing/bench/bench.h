@@ -6,12 +6,17 @@
  *
  *   bench: ROW SIZE mainline|module COST OPERATIONS
  *
+ * followed by one that says how often it slept, if it did, since the clock goes on
+ * meanwhile, or what to compute the cost from instead.
+ *
  * The clock is the time stamp counter. With QEMU counting instructions, and one
  * of them taken for a nanosecond, it counts instructions. scripts/bench.py boots
  * QEMU so, collects the lines and judges them.
  */
 #ifndef KVM_MEMATTR_BENCH_H
 #define KVM_MEMATTR_BENCH_H
+
+#include <sys/resource.h>
 
 #include "kvm_memattr_module.h"
 #include "kvm_memattr_test.h"
@@ -26,13 +31,6 @@ static int test_harness_run(int argc, char **argv) __maybe_unused;
 /* Repetitions, after one that nobody looks at. */
 #define BENCH_REPS	9
 
-/*
- * A set that is likely to cost more than the first is done once; more than the
- * second, not at all: its cost is computed from the size before.
- */
-#define BENCH_LONG	500000000ull
-#define BENCH_TOO_LONG	30000000000ull
-
 enum bench_side {
 	BENCH_MAINLINE,
 	BENCH_MODULE,
@@ -42,7 +40,7 @@ enum bench_side {
 #define for_each_side(_side)							\
 	for (enum bench_side _side = 0; _side < BENCH_SIDES; _side++)
 
-static char **bench_rows;
+static char **bench_args;
 
 static inline const char *bench_side_name(enum bench_side side)
 {
@@ -52,14 +50,14 @@ static inline const char *bench_side_name(enum bench_side side)
 /* The rows to run are the program's arguments. */
 static inline void bench_init(char **argv)
 {
-	bench_rows = argv + 1;
+	bench_args = argv + 1;
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	TEST_ASSERT(!kma_loaded(), KMA_MODULE " is loaded");
 }
 
 static inline bool bench_wanted(const char *row)
 {
-	for (char **wanted = bench_rows; *wanted; wanted++) {
+	for (char **wanted = bench_args; *wanted; wanted++) {
 		if (!strcmp(*wanted, row))
 			return true;
 	}
@@ -102,21 +100,6 @@ static inline const char *bench_size(u64 size)
 	return text;
 }
 
-static inline void bench_report(const char *row, const char *size,
-				enum bench_side side, u64 cost, u64 operations)
-{
-	printf("bench: %s %s %s %lu %lu\n", row, size, bench_side_name(side), cost,
-	       operations);
-}
-
-/* Where the cost of a size follows from the cost of a smaller one. */
-static inline void bench_computed(const char *row, u64 size, enum bench_side side,
-				  u64 from)
-{
-	printf("computed: %s %s %s ", row, bench_size(size), bench_side_name(side));
-	printf("%s %llu\n", bench_size(from), (unsigned long long)(size / from));
-}
-
 static inline void bench_write(const char *path, const char *text)
 {
 	int fd = open(path, O_WRONLY);
@@ -128,10 +111,50 @@ static inline void bench_write(const char *path, const char *text)
 	close(fd);
 }
 
-/* What the last repetition has left to RCU must not be freed during the next. */
+/* How often the program has gone to sleep; since the last drain at first report. */
+static u64 bench_sleeps_before, bench_sleeps;
+static bool bench_sleeps_known;
+
+static inline u64 bench_sleeps_now(void)
+{
+	struct rusage usage;
+
+	TEST_ASSERT(!getrusage(RUSAGE_SELF, &usage), "getrusage: %s", strerror(errno));
+	return usage.ru_nvcsw;
+}
+
+/*
+ * Before each repetition: what the last one has left to RCU must not be freed
+ * during the next.
+ */
 static inline void bench_drain(void)
 {
 	bench_write(BENCH_DIR "/drain", "1");
+	bench_sleeps_before = bench_sleeps_now();
+	bench_sleeps_known = false;
+}
+
+static inline void bench_report(const char *row, const char *size,
+				enum bench_side side, u64 cost, u64 operations)
+{
+	/* Printing may sleep, too. */
+	if (!bench_sleeps_known)
+		bench_sleeps = bench_sleeps_now() - bench_sleeps_before;
+	bench_sleeps_known = true;
+
+	printf("bench: %s %s %s %lu %lu\n", row, size, bench_side_name(side), cost,
+	       operations);
+	if (bench_sleeps)
+		printf("slept: %s %s %s %lu\n", row, size, bench_side_name(side),
+		       bench_sleeps);
+}
+
+/* Where the cost of a size follows from the cost of a smaller one. */
+static inline void bench_computed(const char *row, u64 size, enum bench_side side,
+				  u64 from)
+{
+	printf("computed: %s %s %s ", row, bench_size(size), bench_side_name(side));
+	printf("%s %llu\n", bench_size(from), (unsigned long long)(size / from));
 }
 
 struct bench_looked {
@@ -144,11 +167,12 @@ static inline struct bench_looked bench_look_up(struct kvm_vm *vm, u64 gpa, u64 
 						u64 stride, u64 count)
 {
 	struct bench_looked looked;
+	u64 gfn = gpa / PAGE_SIZE;
 	char text[128];
 	FILE *file;
 
 	TEST_ASSERT(is_power_of_2(pages), "%lu pages are no power of 2", pages);
-	snprintf(text, sizeof(text), "%d %lu %lu %lu %lu", vm->fd, gpa / PAGE_SIZE,
+	snprintf(text, sizeof(text), "%d %lu %lu %lu %lu", vm->fd, gfn,
 		 pages - 1, stride, count);
 	bench_write(BENCH_DIR "/lookup", text);
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Setting attributes on VMs without a guest: ranges of all sizes with and without
- * a slot, single pages, what is set already, and the growth with the length.
+ * a slot, single pages, and what is set already.
  */
-#include "bench.h"
+#include "bench_range.h"
 
 /* A slot of 1 TiB is all that 40 bits of address have room for. */
 static u64 base_of(u64 size)
@@ -11,60 +11,17 @@ static u64 base_of(u64 size)
 	return size == BENCH_1T ? 0 : KMA_GPA;
 }
 
-struct set_rows {
-	const char *set;
-	const char *clear;
-	u64 clear_max;
-	u64 too_long;
-};
-
-/* What the next size is likely to cost, from what the last one did. */
-struct last_cost {
-	u64 size;
-	u64 cost;
-};
-
-static void measure_range(struct kvm_vm *vm, enum bench_side side, u64 gpa, u64 size,
-			  const struct set_rows *rows, struct last_cost *last)
-{
-	u64 expected = last->size ? last->cost * (size / last->size) : 0;
-	int reps = expected > BENCH_LONG ? 1 : BENCH_REPS;
-	u64 set, clear;
-
-	if (expected > rows->too_long) {
-		bench_computed(rows->set, size, side, last->size);
-		return;
-	}
-
-	for (int i = reps > 1 ? -1 : 0; i < reps; i++) {
-		bench_drain();
-		set = bench_set(vm, gpa, size, KMA_PRIVATE);
-		bench_check(vm, gpa, size, true, false);
-		clear = bench_set(vm, gpa, size, 0);
-		bench_check(vm, gpa, size, false, false);
-		if (i < 0)
-			continue;
-
-		if (bench_wanted(rows->set))
-			bench_report(rows->set, bench_size(size), side, set, 1);
-		if (size <= rows->clear_max && bench_wanted(rows->clear))
-			bench_report(rows->clear, bench_size(size), side, clear, 1);
-	}
-	last->size = size;
-	last->cost = set;
-}
-
 static const u64 sizes[] = { SZ_2M, SZ_1G, 64ull * SZ_1G, BENCH_1T };
 
 static void set_slot(struct bench_vms *vms)
 {
-	static const struct set_rows rows = {
+	static const struct bench_rows rows = {
 		.set = "set_slot",
 		.clear = "clear_slot",
 		.clear_max = SZ_1G,
-		.too_long = BENCH_TOO_LONG,
+		.too_long = 30ull * BENCH_BILLION,
 	};
-	struct last_cost last[BENCH_SIDES] = {};
+	struct bench_last last[BENCH_SIDES] = {};
 	int nr = bench_wanted(rows.set) ? ARRAY_SIZE(sizes) : 2;
 
 	if (!bench_wanted(rows.set) && !bench_wanted(rows.clear))
@@ -77,7 +34,7 @@ static void set_slot(struct bench_vms *vms)
 			struct kvm_vm *vm = vms->vm[side];
 			void *hva = bench_add_slot(vm, gpa, sizes[i]);
 
-			measure_range(vm, side, gpa, sizes[i], &rows, &last[side]);
+			bench_range(vm, side, gpa, sizes[i], &rows, &last[side]);
 			bench_drop_slot(vm, gpa, sizes[i], hva);
 		}
 	}
@@ -85,19 +42,19 @@ static void set_slot(struct bench_vms *vms)
 
 static void set_store(struct bench_vms *vms)
 {
-	static const struct set_rows rows = {
+	static const struct bench_rows rows = {
 		.set = "set_store",
-		.too_long = BENCH_TOO_LONG,
+		.too_long = 30ull * BENCH_BILLION,
 	};
-	struct last_cost last[BENCH_SIDES] = {};
+	struct bench_last last[BENCH_SIDES] = {};
 
 	if (!bench_wanted(rows.set))
 		return;
 
 	for (int i = 0; i < ARRAY_SIZE(sizes); i++) {
 		for_each_side(side)
-			measure_range(vms->vm[side], side, base_of(sizes[i]), sizes[i],
-				      &rows, &last[side]);
+			bench_range(vms->vm[side], side, base_of(sizes[i]), sizes[i],
+				    &rows, &last[side]);
 	}
 }
 

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: GPL-2.0
+/* What a VM pays for the module that uses no attributes at all. */
+#include "bench_guest.h"
+
+#define PAGES	((u64)SZ_16M / PAGE_SIZE)
+
+static void idle_create(enum bench_side side)
+{
+	int kvm = open_kvm_dev_path_or_exit();
+
+	for (int i = -1; i < BENCH_REPS; i++) {
+		u64 start, cost;
+		int vm;
+
+		bench_drain();
+		start = rdtsc();
+		vm = ioctl(kvm, KVM_CREATE_VM, KVM_X86_SW_PROTECTED_VM);
+		cost = rdtsc() - start;
+		TEST_ASSERT(vm >= 0, KVM_IOCTL_ERROR(KVM_CREATE_VM, vm));
+		if (i >= 0)
+			bench_report("idle_create", "-", side, cost, 1);
+		close(vm);
+	}
+	close(kvm);
+}
+
+/* The event takes away what the guest has mapped, and it maps it again. */
+static void idle_faults(struct bench_guest *g, enum bench_side side)
+{
+	bench_aim(g, BENCH_GPA, PAGES);
+	bench_touch(g);
+
+	for (int i = -1; i < BENCH_REPS; i++) {
+		u64 start, event, fault;
+
+		bench_drain();
+		start = rdtsc();
+		kvm_madvise(g->hva, PAGES * PAGE_SIZE, MADV_DONTNEED);
+		event = rdtsc() - start;
+
+		start = rdtsc();
+		bench_run(g);
+		fault = rdtsc() - start;
+		if (i < 0)
+			continue;
+		if (bench_wanted("idle_notifier"))
+			bench_report("idle_notifier", "-", side, event, 1);
+		if (bench_wanted("idle_fault"))
+			bench_report("idle_fault", "-", side, fault, PAGES);
+	}
+
+	bench_check(g->vm, BENCH_GPA, PAGES * PAGE_SIZE, false, false);
+	kvm_madvise(g->hva, PAGES * PAGE_SIZE, MADV_DONTNEED);
+	TEST_ASSERT_EQ(bench_touch(g), PAGES);
+}
+
+int main(int argc, char *argv[])
+{
+	struct bench_guest guests[BENCH_SIDES];
+
+	bench_init(argv);
+	for_each_side(side) {
+		bench_begin(side);
+		if (bench_wanted("idle_create"))
+			idle_create(side);
+		bench_guest_create(&guests[side], side);
+	}
+	for_each_side(side)
+		idle_faults(&guests[side], side);
+	for_each_side(side)
+		kvm_vm_free(guests[side].vm);
+	bench_end();
+	return 0;
+}

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What attributes take of memory. Both implementations keep them in nodes of
+ * xarrays, which come from a slab cache of their own.
+ */
+#include "bench_range.h"
+
+#define CACHE		"radix_tree_node"
+#define SIZE		((u64)SZ_4G)
+
+static u64 slab_bytes(void)
+{
+	u64 active = 0, size = 0, all;
+	char line[256], name[64];
+	FILE *file;
+
+	/* Objects that a CPU keeps for itself count as used until it gives them back. */
+	bench_drain();
+	bench_write("/sys/kernel/slab/" CACHE "/shrink", "1");
+
+	file = fopen("/proc/slabinfo", "r");
+	TEST_ASSERT(file, "cannot open /proc/slabinfo: %s", strerror(errno));
+	while (fgets(line, sizeof(line), file)) {
+		if (sscanf(line, "%63s %lu %lu %lu", name, &active, &all, &size) == 4 &&
+		    !strcmp(name, CACHE))
+			break;
+		size = 0;
+	}
+	TEST_ASSERT(size, "no " CACHE " in /proc/slabinfo");
+	fclose(file);
+	return active * size;
+}
+
+static void report(const char *row, u64 size, enum bench_side side, u64 before)
+{
+	u64 now = slab_bytes();
+
+	if (bench_wanted(row))
+		bench_report(row, bench_size(size), side, now > before ? now - before : 0, 1);
+}
+
+/* Returns what a set has cost. */
+static u64 mem_uniform(struct kvm_vm *vm, enum bench_side side, u64 size)
+{
+	u64 cost = 0;
+
+	for (int i = 0; i < BENCH_REPS; i++) {
+		u64 before = slab_bytes();
+
+		cost = bench_set(vm, KMA_GPA, size, KMA_PRIVATE);
+		bench_check(vm, KMA_GPA, size, true, false);
+		report("mem_uniform", size, side, before);
+		kma_set(vm, KMA_GPA, size, 0);
+	}
+	return cost;
+}
+
+static void mem_uniform_all(struct kvm_vm *vm, enum bench_side side)
+{
+	u64 times = BENCH_1T / SIZE;
+
+	if (mem_uniform(vm, side, SIZE) * times < 30 * BENCH_BILLION)
+		mem_uniform(vm, side, BENCH_1T);
+	else
+		bench_computed("mem_uniform", BENCH_1T, side, SIZE);
+}
+
+/* Every other page set, and then all of them. */
+static void mem_fragmented(struct kvm_vm *vm, enum bench_side side)
+{
+	for (int i = 0; i < BENCH_REPS; i++) {
+		u64 before = slab_bytes();
+
+		for (u64 gpa = KMA_GPA; gpa < KMA_GPA + SIZE; gpa += 2 * PAGE_SIZE)
+			kma_set(vm, gpa, PAGE_SIZE, KMA_PRIVATE);
+		bench_check(vm, KMA_GPA, PAGE_SIZE, true, false);
+		bench_check(vm, KMA_GPA + SIZE - 2 * PAGE_SIZE, PAGE_SIZE, true, false);
+		report("mem_fragmented", SIZE, side, before);
+
+		kma_set(vm, KMA_GPA, SIZE, KMA_PRIVATE);
+		bench_check(vm, KMA_GPA, SIZE, true, false);
+		report("mem_recovered", SIZE, side, before);
+		kma_set(vm, KMA_GPA, SIZE, 0);
+	}
+}
+
+int main(int argc, char *argv[])
+{
+	struct bench_vms vms;
+
+	bench_init(argv);
+	bench_create(&vms);
+	for_each_side(side) {
+		if (bench_wanted("mem_uniform"))
+			mem_uniform_all(vms.vm[side], side);
+		if (bench_wanted("mem_fragmented") || bench_wanted("mem_recovered"))
+			mem_fragmented(vms.vm[side], side);
+	}
+	bench_destroy(&vms);
+	return 0;
+}
