@@ -100,7 +100,7 @@ c_style()
 spdx()
 {
 	local path bad=0
-	for path in $(ours | grep -vE '\.(patch|md|lock)$|/series$|^COPYING$'); do
+	for path in $(ours | grep -vE '\.(patch|md|lock|csv|svg)$|/series$|^COPYING$'); do
 		if ! head -n 3 "$path" | grep -q 'SPDX-License-Identifier: GPL-2.0'; then
 			echo "$path: no SPDX-License-Identifier: GPL-2.0 in its first lines"
 			bad=1
