@@ -23,6 +23,8 @@ use kernel::{
         file_operations,
         module,
         mutex,
+        xa_node,
+        xa_state,
         xarray, //
     },
     ffi,

@@ -23,11 +23,18 @@ bool kma_slot_is_user(const struct kvm_memory_slot *slot);
 bool kma_slot_is_gmem_only(const struct kvm_memory_slot *slot);
 
 void kma_xa_init_accounted(struct xarray *xa);
-int kma_xa_reserve(struct xarray *xa, unsigned long index);
-void kma_xa_release(struct xarray *xa, unsigned long index);
-bool kma_xa_is_value(const void *entry);
-unsigned long kma_xa_to_value(const void *entry);
-void kma_xa_store_reserved(struct xarray *xa, unsigned long index, unsigned long value);
+void *kma_xa_head(const struct xarray *xa);
+void kma_xa_lock(struct xarray *xa);
+void kma_xa_unlock(struct xarray *xa);
+bool kma_xa_is_retry(const void *entry);
+bool kma_xa_is_zero(const void *entry);
+bool kma_xa_is_node(const void *entry);
+struct xa_node *kma_xa_to_node(const void *entry);
+void *kma_xa_mk_value(unsigned long value);
+void *kma_xa_zero_entry(void);
+int kma_xas_error(const struct xa_state *xas);
+
+void kma_cond_resched(void);
 
 struct dentry *kma_debugfs_lookup(const char *name);
 struct dentry *kma_debugfs_create_dir(const char *name, struct dentry *parent);
@@ -36,6 +43,9 @@ void kma_debugfs_create_file(const char *name, struct dentry *parent, void *data
 void kma_debugfs_remove(struct dentry *dentry);
 
 enum {
+	KMA_XA_CHUNK_SHIFT = XA_CHUNK_SHIFT,
+	/* The largest of the values of xa_state's xa_node that are no pointers. */
+	KMA_XAS_RESTART = (unsigned long)XAS_RESTART,
 	KMA_PAGE_SHIFT = PAGE_SHIFT,
 	KMA_PG_LEVEL_2M = PG_LEVEL_2M,
 	KMA_PG_LEVEL_1G = PG_LEVEL_1G,

@@ -50,30 +50,59 @@ void kma_xa_init_accounted(struct xarray *xa)
 	xa_init_flags(xa, XA_FLAGS_ACCOUNT);
 }
 
-int kma_xa_reserve(struct xarray *xa, unsigned long index)
+void *kma_xa_head(const struct xarray *xa)
 {
-	return xa_reserve(xa, index, GFP_KERNEL_ACCOUNT);
+	return xa_head(xa);
 }
 
-void kma_xa_release(struct xarray *xa, unsigned long index)
+void kma_xa_lock(struct xarray *xa)
 {
-	xa_release(xa, index);
+	xa_lock(xa);
 }
 
-bool kma_xa_is_value(const void *entry)
+void kma_xa_unlock(struct xarray *xa)
 {
-	return xa_is_value(entry);
+	xa_unlock(xa);
 }
 
-unsigned long kma_xa_to_value(const void *entry)
+bool kma_xa_is_retry(const void *entry)
 {
-	return xa_to_value(entry);
+	return xa_is_retry(entry);
 }
 
-/* Nothing is allocated, and nothing fails, where there's a reservation. */
-void kma_xa_store_reserved(struct xarray *xa, unsigned long index, unsigned long value)
+bool kma_xa_is_zero(const void *entry)
 {
-	WARN_ON_ONCE(xa_err(xa_store(xa, index, xa_mk_value(value), 0)));
+	return xa_is_zero(entry);
+}
+
+bool kma_xa_is_node(const void *entry)
+{
+	return xa_is_node(entry);
+}
+
+struct xa_node *kma_xa_to_node(const void *entry)
+{
+	return xa_to_node(entry);
+}
+
+void *kma_xa_mk_value(unsigned long value)
+{
+	return xa_mk_value(value);
+}
+
+void *kma_xa_zero_entry(void)
+{
+	return XA_ZERO_ENTRY;
+}
+
+int kma_xas_error(const struct xa_state *xas)
+{
+	return xas_error(xas);
+}
+
+void kma_cond_resched(void)
+{
+	cond_resched();
 }
 
 struct dentry *kma_debugfs_lookup(const char *name)

@@ -11,6 +11,7 @@ pub(crate) mod gfn;
 pub(crate) mod invalidation;
 pub(crate) mod memslot;
 pub(crate) mod provider;
+pub(crate) mod sched;
 pub(crate) mod uapi;
 pub(crate) mod vm;
 pub(crate) mod xarray;

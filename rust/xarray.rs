@@ -1,33 +1,80 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! An XArray of plain values.
+//! An XArray of plain values, each of which covers an aligned block of indices.
 //!
 //! C header: [`include/linux/xarray.h`](srctree/include/linux/xarray.h)
 //!
 //! Reference: <https://docs.kernel.org/core-api/xarray.html>
 //!
-//! The kernel crate's `XArray` holds pointers and is read under its lock. This one holds integers,
-//! is read under RCU, and accounts its nodes to the task's memory cgroup.
+//! The kernel crate's `XArray` holds pointers, one an index, and is read under its lock. This one
+//! holds integers, is read under RCU, and accounts its nodes to the task's memory cgroup.
+//!
+//! A block has 2^order indices, and an order is always a multiple of [`CHUNK_SHIFT`]: so a block is
+//! exactly one slot of one node, the array has no sibling entries, and a block is split or joined by
+//! exchanging one pointer.
 
 use super::bindings;
+use core::ptr;
 use kernel::{
+    bindings::{
+        xa_node,
+        xa_state,
+        xarray,
+        xas_destroy,
+        xas_load,
+        xas_nomem,
+        xas_split,
+        xas_split_alloc,
+        xas_store,
+        GFP_KERNEL_ACCOUNT, //
+    },
     error::to_result,
     prelude::*,
-    types::Opaque, //
+    sync::rcu,
+    types::{
+        NotThreadSafe,
+        Opaque, //
+    },
 };
 
-/// Integers by index, of which at most one at each.
+/// Bits of the index that a node of the tree resolves.
+pub(crate) const CHUNK_SHIFT: u32 = bindings::KMA_XA_CHUNK_SHIFT;
+const CHUNK_SIZE: usize = 1 << CHUNK_SHIFT;
+
+/// The aligned block of 2^order indices around `index`, as its first and its last index.
+fn block(index: u64, order: u32) -> (u64, u64) {
+    let mask = (1 << order) - 1;
+    (index & !mask, index | mask)
+}
+
+/// What an index is found in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Slot {
+    /// The value of all indices from the one that was asked for to [`Self::last`]. A reservation is
+    /// no value.
+    pub(crate) value: Option<u64>,
+    /// Last index of the slot.
+    pub(crate) last: u64,
+    /// Order of the slot, `None` beyond the end of the tree.
+    pub(crate) order: Option<u32>,
+    /// Is there a reservation?
+    pub(crate) reserved: bool,
+    /// Is it a slot of the topmost node?
+    pub(crate) in_head: bool,
+}
+
+/// Blocks of integers.
 ///
-/// Readers need no lock. Writers are safe against each other, too, but it's up to the caller that
-/// several calls make one change.
+/// Readers need no lock. What a writer changes is a slot at a time, under the array's own lock; it's
+/// up to the caller that several steps make one change, and that there's one writer at a time.
 ///
 /// # Invariants
 ///
-/// `xa` is initialised, and holds only value entries and reservations.
+/// `xa` is initialised. It holds only value entries and reservations, each in one slot.
 #[pin_data(PinnedDrop)]
 pub(crate) struct ValueXArray {
     #[pin]
-    xa: Opaque<kernel::bindings::xarray>,
+    xa: Opaque<xarray>,
 }
 
 impl ValueXArray {
@@ -40,73 +87,168 @@ impl ValueXArray {
         })
     }
 
-    fn as_ptr(&self) -> *mut kernel::bindings::xarray {
+    fn as_ptr(&self) -> *mut xarray {
         self.xa.get()
     }
 
     /// The value at `index`. Takes RCU only, and may be called in any context.
+    #[inline]
     pub(crate) fn load(&self, index: u64) -> Option<u64> {
         // SAFETY: The array is initialised by the type invariant; `xa_load` takes RCU itself, and a
         // value entry is no pointer that could dangle afterwards.
-        let entry = unsafe { kernel::bindings::xa_load(self.as_ptr(), index as usize) };
-        Self::value(entry)
+        to_value(unsafe { kernel::bindings::xa_load(self.as_ptr(), index as usize) })
     }
 
-    /// The first index in `[from, last]` with a value, and the value. Takes RCU only.
-    pub(crate) fn find(&self, from: u64, last: u64) -> Option<(u64, u64)> {
-        let mut index = from as usize;
-        // SAFETY: The array is initialised by the type invariant; `xa_find` takes RCU itself, skips
-        // reservations, and a value entry is no pointer that could dangle afterwards.
-        let entry = unsafe {
-            kernel::bindings::xa_find(
-                self.as_ptr(),
-                &mut index,
-                last as usize,
-                kernel::bindings::XA_PRESENT,
-            )
-        };
-        Some((index as u64, Self::value(entry)?))
+    /// The slot that `index` is in. Takes RCU only, and may be called in any context.
+    pub(crate) fn look(&self, index: u64) -> Slot {
+        loop {
+            let _rcu = rcu::read_lock();
+            let mut state = State::new(self, index, 0);
+            let entry = state.load();
+            // SAFETY: Any entry may be tested.
+            if unsafe { bindings::kma_xa_is_retry(entry) } {
+                continue;
+            }
+
+            let value = to_value(entry);
+            // SAFETY: A node that was walked to stays allocated until RCU is unlocked, and its shift
+            // doesn't change.
+            return match state.node().map(|node| unsafe { (*node).shift }) {
+                Some(shift) => Slot {
+                    value,
+                    last: block(index, shift.into()).1,
+                    order: Some(shift.into()),
+                    // SAFETY: Any entry may be tested.
+                    reserved: unsafe { bindings::kma_xa_is_zero(entry) },
+                    // SAFETY: As above. A tree that grows gives its topmost node a parent.
+                    in_head: state.node().is_some_and(|node| unsafe {
+                        (&raw const (*node).parent).read_volatile().is_null()
+                    }),
+                },
+                // Without a node there's at most one entry, at index 0.
+                None => Slot {
+                    value,
+                    last: if value.is_some() { index } else { u64::MAX },
+                    order: value.map(|_| 0),
+                    reserved: false,
+                    in_head: true,
+                },
+            };
+        }
     }
 
-    fn value(entry: *mut c_void) -> Option<u64> {
-        // SAFETY: Any entry may be tested.
-        if !unsafe { bindings::kma_xa_is_value(entry) } {
+    /// The last index that the tree as it is has a slot for, and the order of its largest slots.
+    /// `None` if it's empty.
+    pub(crate) fn extent(&self) -> Option<(u64, u32)> {
+        let _rcu = rcu::read_lock();
+        // SAFETY: The array is initialised by the type invariant, and RCU is held.
+        let head = unsafe { bindings::kma_xa_head(self.as_ptr()) };
+        if head.is_null() {
             return None;
         }
-        // SAFETY: It's a value entry.
-        Some(unsafe { bindings::kma_xa_to_value(entry) } as u64)
+        let Some(node) = to_node(head) else {
+            return Some((0, 0));
+        };
+        // SAFETY: The node stays allocated until RCU is unlocked.
+        let shift = u32::from(unsafe { (*node).shift });
+        let bits = shift + CHUNK_SHIFT;
+        let last = if bits < u64::BITS { (1 << bits) - 1 } else { u64::MAX };
+        Some((last, shift))
     }
 
-    /// Makes sure that storing a value at `index` won't allocate. Readers see no value there until
-    /// one is stored. May sleep.
+    /// Makes sure that `index` is in a slot of `order` or less, of which nothing outside of that
+    /// order's block is part, and that the tree keeps a path to it. Readers see no difference: a
+    /// larger block is split, and where there's nothing, a reservation is made. May sleep.
+    ///
+    /// What's reserved is given up by [`Self::release`], or by storing there.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`.
-    pub(crate) fn reserve(&self, index: u64) -> Result {
-        // SAFETY: The array is initialised by the type invariant.
-        // INVARIANT: Adds a reservation at most.
-        to_result(unsafe { bindings::kma_xa_reserve(self.as_ptr(), index as usize) })
+    /// `ENOMEM`. Then, too, [`Self::release`] is to be called.
+    pub(crate) fn reserve(&self, index: u64, mut order: u32) -> Result {
+        match self.extent() {
+            // A block can't be larger than a slot of the topmost node.
+            Some((last, largest)) if index <= last => order = order.min(largest),
+            // The tree will grow: into what it doesn't cover yet, not over what's there.
+            Some((last, _)) => {
+                while order > 0 && block(index, order).0 <= last {
+                    order -= CHUNK_SHIFT;
+                }
+            }
+            None => {}
+        }
+
+        // From level to level, as one call can't do more.
+        loop {
+            match self.look(index) {
+                Slot {
+                    value: Some(value),
+                    order: Some(found),
+                    ..
+                } if found > order => self.split(index, found, value)?,
+                _ => break,
+            }
+        }
+
+        let mut state = State::new(self, index, order);
+        loop {
+            {
+                let _locked = self.lock();
+                if state.load().is_null() {
+                    // SAFETY: The lock is held.
+                    // INVARIANT: A reservation, where there's nothing.
+                    unsafe { xas_store(state.as_ptr(), bindings::kma_xa_zero_entry()) };
+                }
+            }
+            if !state.allocate() {
+                break;
+            }
+        }
+        state.result()
     }
 
-    /// Gives up a reservation. A value at `index` stays.
-    pub(crate) fn release(&self, index: u64) {
-        // SAFETY: The array is initialised by the type invariant.
-        unsafe { bindings::kma_xa_release(self.as_ptr(), index as usize) }
+    /// Replaces a block by 64 of the same value.
+    fn split(&self, index: u64, order: u32, value: u64) -> Result {
+        let mut state = State::new(self, index, order - CHUNK_SHIFT);
+        let entry = mk_value(value);
+        // SAFETY: The state is for an order one level below the block's, which is what
+        // `xas_split_alloc` and `xas_split` can do.
+        unsafe { xas_split_alloc(state.as_ptr(), entry, order, GFP_KERNEL_ACCOUNT) };
+        state.result()?;
+
+        let _locked = self.lock();
+        // SAFETY: The lock is held, memory is allocated, and the block is there: there's one writer.
+        // INVARIANT: Each index keeps its value, each block is in one slot.
+        unsafe { xas_split(state.as_ptr(), entry, order) };
+        Ok(())
     }
 
-    /// Stores a value, of at most 63 bits, where there's a value or a reservation already, without
-    /// which the value is lost, with a warning. Doesn't allocate.
-    pub(crate) fn store_reserved(&self, index: u64, value: u64) {
-        // SAFETY: The array is initialised by the type invariant.
-        // INVARIANT: Stores a value entry.
-        unsafe { bindings::kma_xa_store_reserved(self.as_ptr(), index as usize, value as usize) }
+    /// Gives up a reservation, finished or not, that was made at `index` when the tree's largest slots
+    /// were of order `largest`: there the tree gets the shape that it had before, if nothing has been
+    /// stored since.
+    pub(crate) fn release(&self, index: u64, largest: u32) {
+        let mut locked = self.lock();
+        if let Slot {
+            reserved: true,
+            order: Some(order),
+            ..
+        } = self.look(index)
+        {
+            locked.set(index, order, None);
+        }
+        locked.drop_empty_node(index);
+        locked.join(index, (0, u64::MAX), largest);
     }
 
-    /// Removes a value or reservation. Doesn't allocate.
-    pub(crate) fn erase(&self, index: u64) {
+    /// Takes the array's lock, for changes. Readers don't notice.
+    pub(crate) fn lock(&self) -> Locked<'_> {
         // SAFETY: The array is initialised by the type invariant.
-        unsafe { kernel::bindings::xa_erase(self.as_ptr(), index as usize) };
+        unsafe { bindings::kma_xa_lock(self.as_ptr()) };
+        // INVARIANT: The lock was taken above.
+        Locked {
+            array: self,
+            _not_send: NotThreadSafe,
+        }
     }
 }
 
@@ -124,3 +266,217 @@ unsafe impl Send for ValueXArray {}
 
 // SAFETY: All methods may be called concurrently, the array has a lock of its own.
 unsafe impl Sync for ValueXArray {}
+
+/// The array with its lock held.
+///
+/// # Invariants
+///
+/// The lock of `array` is held.
+#[must_use = "the lock is released when the guard is dropped"]
+pub(crate) struct Locked<'a> {
+    array: &'a ValueXArray,
+    _not_send: NotThreadSafe,
+}
+
+impl Locked<'_> {
+    /// Sets the slot of `order` around `index` to a value, of at most 63 bits, or to none, whatever
+    /// is in it. Readers see what was there or the value, nothing between.
+    ///
+    /// There must be such a slot, see [`ValueXArray::reserve`]; if not, nothing is stored, with a
+    /// warning. Doesn't allocate.
+    pub(crate) fn set(&mut self, index: u64, order: u32, value: Option<u64>) {
+        self.set_entry(index, order, value.map_or(ptr::null_mut(), mk_value));
+    }
+
+    /// As [`Self::set`]. `entry` must be that of a value, a reservation or NULL.
+    fn set_entry(&mut self, index: u64, order: u32, entry: *mut c_void) {
+        let mut state = State::new(self.array, index, order);
+        state.load();
+        // SAFETY: The lock is held by the type invariant, so that the node stays.
+        let found = state.node().map(|node| u32::from(unsafe { (*node).shift }));
+        let only_entry = order == 0 && state.is_only_entry();
+        if kernel::warn_on!(found != Some(order) && !only_entry) {
+            return;
+        }
+        // SAFETY: The lock is held by the type invariant, and the state was walked to a slot of its
+        // order, so that nothing is allocated.
+        // INVARIANT: A value entry, a reservation or nothing, in one slot.
+        unsafe { xas_store(state.as_ptr(), entry) };
+    }
+
+    /// Makes the node that `index` is in, and those above it, to one block each, as long as all of
+    /// their slots have the same value, they lie within the first and the last index `within`, and
+    /// the block is of no larger order than `largest`.
+    ///
+    /// The topmost node stays: there's no slot for its block.
+    pub(crate) fn join(&mut self, index: u64, within: (u64, u64), largest: u32) {
+        loop {
+            let mut state = State::new(self.array, index, 0);
+            state.load();
+            let Some(node) = state.node() else { return };
+            // SAFETY: The lock is held by the type invariant, so that the node stays, and nobody
+            // writes to it.
+            let node = unsafe { &*node };
+            let order = u32::from(node.shift) + CHUNK_SHIFT;
+            if usize::from(node.nr_values) != CHUNK_SIZE
+                || node.parent.is_null()
+                || order > largest
+            {
+                return;
+            }
+            let (first, last) = block(index, order);
+            if first < within.0 || last > within.1 {
+                return;
+            }
+            let entry = node.slots[0];
+            if node.slots.iter().any(|other| *other != entry) {
+                return;
+            }
+            self.set(index, order, to_value(entry));
+        }
+    }
+
+    /// Frees the node that `index` is in if it's empty, which a reservation that has failed leaves
+    /// behind, and so those above it.
+    fn drop_empty_node(&mut self, index: u64) {
+        let mut state = State::new(self.array, index, 0);
+        state.load();
+        let Some(node) = state.node() else { return };
+        // SAFETY: The lock is held by the type invariant, so that the node stays.
+        let (count, shift) = unsafe { ((*node).count, u32::from((*node).shift)) };
+        if count == 0 {
+            let mut above = State::new(self.array, index, shift + CHUNK_SHIFT);
+            above.load();
+            // SAFETY: The lock is held by the type invariant. Storing nothing allocates nothing, and
+            // the node above, or the head, has the empty node in the slot that was walked to.
+            unsafe { xas_store(above.as_ptr(), ptr::null_mut()) };
+        }
+    }
+
+    /// Drops topmost nodes that the tree can do without, which reservations leave behind: the xarray
+    /// looks for such only when something is erased.
+    pub(crate) fn shrink(&mut self) {
+        // SAFETY: The array is initialised, and the lock is held by the type invariant.
+        let head = unsafe { bindings::kma_xa_head(self.array.as_ptr()) };
+        let Some(node) = to_node(head) else { return };
+        // SAFETY: The lock is held by the type invariant, so that the node stays.
+        let (count, shift, first) =
+            unsafe { ((*node).count, u32::from((*node).shift), (*node).slots[0]) };
+        if count == 1 && (to_node(first).is_some() || (shift == 0 && !first.is_null())) {
+            let second = 1 << shift;
+            // SAFETY: There's one such entry, always.
+            self.set_entry(second, shift, unsafe { bindings::kma_xa_zero_entry() });
+            self.set_entry(second, shift, ptr::null_mut());
+        }
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        // SAFETY: The lock is held by the type invariant.
+        unsafe { bindings::kma_xa_unlock(self.array.as_ptr()) };
+    }
+}
+
+/// The state of an operation on an array.
+///
+/// # Invariants
+///
+/// `state` is initialised, for an array that is alive for `'a`.
+struct State<'a> {
+    state: xa_state,
+    _array: &'a ValueXArray,
+}
+
+impl<'a> State<'a> {
+    /// An operation on the slot of `order` around `index`.
+    #[inline]
+    fn new(array: &'a ValueXArray, index: u64, order: u32) -> Self {
+        // INVARIANT: As the C macro XA_STATE_ORDER, for an order that's a multiple of CHUNK_SHIFT.
+        Self {
+            state: xa_state {
+                xa: array.as_ptr(),
+                xa_index: block(index, order).0 as usize,
+                xa_shift: order as u8,
+                xa_sibs: 0,
+                xa_offset: 0,
+                xa_pad: 0,
+                xa_node: bindings::KMA_XAS_RESTART as usize as *mut xa_node,
+                xa_alloc: ptr::null_mut(),
+                xa_update: None,
+                xa_lru: ptr::null_mut(),
+            },
+            _array: array,
+        }
+    }
+
+    fn as_ptr(&mut self) -> *mut xa_state {
+        &mut self.state
+    }
+
+    /// Walks to the slot. The caller holds the array's lock, or RCU.
+    fn load(&mut self) -> *mut c_void {
+        // SAFETY: The state is initialised by the type invariant.
+        unsafe { xas_load(self.as_ptr()) }
+    }
+
+    /// The node that was walked to, unless there's none.
+    fn node(&self) -> Option<*mut xa_node> {
+        // Everything below and the errors aren't pointers, see the comment at `struct xa_state`.
+        let node = self.state.xa_node;
+        let real = node as usize > bindings::KMA_XAS_RESTART as usize && node as usize & 3 == 0;
+        real.then_some(node)
+    }
+
+    /// Was the walk to the one entry of an array without any node?
+    fn is_only_entry(&self) -> bool {
+        self.state.xa_node.is_null()
+    }
+
+    /// Allocates memory, if that's what the operation has failed for. True if it's to be tried again.
+    /// The caller holds neither lock nor RCU.
+    fn allocate(&mut self) -> bool {
+        // SAFETY: The state is initialised by the type invariant.
+        unsafe { xas_nomem(self.as_ptr(), GFP_KERNEL_ACCOUNT) }
+    }
+
+    fn result(&self) -> Result {
+        // SAFETY: The state is initialised by the type invariant.
+        to_result(unsafe { bindings::kma_xas_error(&self.state) })
+    }
+}
+
+impl Drop for State<'_> {
+    fn drop(&mut self) {
+        if !self.state.xa_alloc.is_null() {
+            // SAFETY: The state is initialised by the type invariant; what's allocated and not used
+            // belongs to it.
+            unsafe { xas_destroy(self.as_ptr()) };
+        }
+    }
+}
+
+/// The value of an entry. As the C functions xa_is_value() and xa_to_value(), which every lookup
+/// would have to call.
+#[inline]
+fn to_value(entry: *mut c_void) -> Option<u64> {
+    let entry = entry as u64;
+    (entry & 1 != 0).then_some(entry >> 1)
+}
+
+/// The entry of a value.
+#[inline]
+fn mk_value(value: u64) -> *mut c_void {
+    // SAFETY: Any value of at most 63 bits has an entry.
+    unsafe { bindings::kma_xa_mk_value(value as usize) }
+}
+
+/// The node that an entry stands for, if it does.
+fn to_node(entry: *mut c_void) -> Option<*mut xa_node> {
+    // SAFETY: Any entry may be tested.
+    if !unsafe { bindings::kma_xa_is_node(entry) } {
+        return None;
+    }
+    // SAFETY: It stands for a node.
+    Some(unsafe { bindings::kma_xa_to_node(entry) })
+}

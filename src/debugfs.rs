@@ -59,9 +59,16 @@ pub(crate) fn vm_folder(shared: Arc<Shared>, seq: i64) -> Result<Folder<Shared>>
         shared,
         &[
             (c"runs", show_runs),
-            (c"stats", |vm, w| write!(w, "{}", vm.stats)),
+            (c"stats", show_stats),
         ],
     )
+}
+
+fn show_stats(vm: &Shared, w: &mut dyn fmt::Write) -> fmt::Result {
+    let usage = vm.store.usage();
+    writeln!(w, "blocks {}", usage.blocks)?;
+    writeln!(w, "nodes {}", usage.nodes)?;
+    write!(w, "{}", vm.stats)
 }
 
 fn show_runs(vm: &Shared, w: &mut dyn fmt::Write) -> fmt::Result {

@@ -8,13 +8,23 @@
     reason = "what isn't tested here is used by the module itself"
 )]
 
+#[path = "../rust/bindings.rs"]
+mod bindings;
 #[path = "../rust/gfn.rs"]
 mod gfn;
+#[path = "../rust/sched.rs"]
+mod sched;
+#[path = "../rust/xarray.rs"]
+mod xarray;
 
 mod host {
-    //! What the sources under test need of the kernel-facing layer.
+    //! What the sources under test need of the kernel-facing layer: what needs no VM.
 
-    pub(crate) use crate::gfn;
+    pub(crate) use crate::{
+        gfn,
+        sched,
+        xarray, //
+    };
 }
 
 mod attrs;
@@ -23,6 +33,9 @@ mod range;
 mod request;
 mod runs;
 mod scope;
+mod store;
+mod store_model_kunit;
+mod store_race_kunit;
 
 use kernel::prelude::*;
 

@@ -7,7 +7,10 @@
 #![deny(unsafe_code)]
 
 use crate::{
-    attrs::Attrs,
+    attrs::{
+        Attrs,
+        Change, //
+    },
     range::GfnRange,
     request::SetRequest,
     runs::Runs,
@@ -57,6 +60,11 @@ impl Plan {
     /// The attributes to be.
     pub(crate) fn attrs(&self) -> Attrs {
         self.attrs
+    }
+
+    /// What becomes of each page of the hull.
+    pub(crate) fn change(&self) -> Change {
+        Change::to(self.attrs)
     }
 
     /// Which kind of mappings is to be zapped, if any.

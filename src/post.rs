@@ -5,7 +5,9 @@
 #![deny(unsafe_code)]
 
 use crate::{
+    attrs::Attrs,
     host::{
+        gfn::Gfn,
         invalidation::{
             Ending,
             Zapped, //
@@ -14,15 +16,23 @@ use crate::{
             HugeLevel,
             NewSlot, //
         },
+        sched::cond_resched,
     },
     plan::Plan,
     range::GfnRange,
-    runs::Runs,
+    runs::{
+        Runs,
+        Unhurried, //
+    },
     store::AttrStore, //
 };
 
 /// The levels at which KVM maps hugepages.
 const LEVELS: [HugeLevel; 2] = [HugeLevel::Size2M, HugeLevel::Size1G];
+
+/// How many hugepages get their state with mmu_lock held at a stretch: what takes less time than
+/// zapping does.
+const BLOCKS_AT_ONCE: u64 = 8192;
 
 /// Brings the huge-page state up to date with what has been stored for `plan`, and ends the
 /// invalidation.
@@ -34,7 +44,7 @@ pub(crate) fn finish(zapped: Zapped<'_>, plan: &Plan, store: &AttrStore) {
 
     let mut ending = zapped.lock();
     for ends in [small, large] {
-        ends.record(&mut ending);
+        ending = ends.record(ending);
     }
 }
 
@@ -67,14 +77,27 @@ impl Ends {
         }
     }
 
-    fn record(&self, ending: &mut Ending<'_>) {
+    fn record<'a>(&self, mut ending: Ending<'a>) -> Ending<'a> {
         for block in [&self.head, &self.tail] {
             let (start, end) = (block.range.start(), block.range.end());
             ending.set_mixed(start, end, self.level, block.mixed);
         }
-        if let Some(middle) = GfnRange::new(self.head.range.end(), self.tail.range.start()) {
-            ending.set_mixed(middle.start(), middle.end(), self.level, false);
+
+        let mut rest = GfnRange::new(self.head.range.end(), self.tail.range.start());
+        while let Some(middle) = rest {
+            let step = self.level.nr_pages() * BLOCKS_AT_ONCE;
+            let end = middle.end().min(Gfn::new(middle.start().raw() + step));
+            ending.set_mixed(middle.start(), end, self.level, false);
+
+            rest = GfnRange::new(end, middle.end());
+            if rest.is_some() {
+                // Nobody uses the state before the invalidation has ended.
+                let zapped = ending.unlock();
+                cond_resched();
+                ending = zapped.lock();
+            }
         }
+        ending
     }
 }
 
@@ -84,16 +107,14 @@ impl Ends {
 /// where memory is converted page by page, one of them differs nearly always, and the rest of the
 /// block needs no look.
 fn is_mixed(block: &GfnRange, plan: &Plan, store: &AttrStore) -> bool {
-    let hull = plan.hull();
+    let (hull, attrs) = (plan.hull(), plan.attrs());
     let before = GfnRange::new(block.start(), hull.start());
     let after = GfnRange::new(hull.end(), block.end());
+    let differs = |rest: GfnRange| !store.uniform(&rest, Attrs::ALL, attrs);
 
-    before.is_some_and(|r| store.get(r.last()) != plan.attrs())
-        || after.is_some_and(|r| store.get(r.start()) != plan.attrs())
-        || [before, after]
-            .into_iter()
-            .flatten()
-            .any(|r| store.get(r.start()) != plan.attrs() || !store.is_uniform(&r))
+    before.is_some_and(|rest| store.get(rest.last()) != attrs)
+        || after.is_some_and(differs)
+        || before.is_some_and(differs)
 }
 
 /// Sets the huge-page state of a new slot, from what is stored for its gfns.
@@ -102,7 +123,7 @@ pub(crate) fn init_slot(slot: &NewSlot<'_>, store: &AttrStore) {
         return;
     };
     // Each change from one run to the next is within a block, or between two.
-    for run in store.runs(&range) {
+    for run in Unhurried(store, cond_resched).runs(&range) {
         for level in LEVELS {
             let block = GfnRange::block(run.range.start(), level.nr_pages());
             if block.start() < run.range.start() && range.contains(&block) {

@@ -35,9 +35,9 @@ pub(crate) trait Runs {
         }
     }
 
-    /// Do all pages of `range` have the same attributes?
-    fn is_uniform(&self, range: &GfnRange) -> bool {
-        self.first_run(range).range == *range
+    /// Do all pages of `range` have, of the attributes in `mask`, those in `value`?
+    fn uniform(&self, range: &GfnRange, mask: Attrs, value: Attrs) -> bool {
+        self.runs(range).all(|run| run.attrs.masked(mask) == value)
     }
 }
 
@@ -61,6 +61,16 @@ impl<R: Runs + ?Sized> Iterator for RunIter<'_, R> {
 /// The pages of `range` from `from` on, or `None` if there's none.
 pub(crate) fn rest_from(range: &GfnRange, from: Gfn) -> Option<GfnRange> {
     GfnRange::new(from.max(range.start()), range.end())
+}
+
+/// The same runs for somebody who may sleep, and lets others run between two of them.
+pub(crate) struct Unhurried<'a, R>(pub(crate) &'a R, pub(crate) fn());
+
+impl<R: Runs> Runs for Unhurried<'_, R> {
+    fn first_run(&self, range: &GfnRange) -> Run {
+        self.1();
+        self.0.first_run(range)
+    }
 }
 
 /// Attributes of a few pages, for tests.
@@ -127,10 +137,13 @@ mod tests {
     #[test]
     fn uniform_means_each_page() {
         let pages = Pages(b"..PP.P");
-        assert!(pages.is_uniform(&range(2, 4)));
-        assert!(!pages.is_uniform(&range(2, 5)));
-        assert!(!pages.is_uniform(&range(1, 4)));
-        assert!(pages.is_uniform(&range(6, 1000)));
+        assert!(pages.uniform(&range(2, 4), Attrs::ALL, Attrs::PRIVATE));
+        assert!(!pages.uniform(&range(2, 4), Attrs::ALL, Attrs::NONE));
+        assert!(!pages.uniform(&range(2, 5), Attrs::ALL, Attrs::PRIVATE));
+        assert!(!pages.uniform(&range(1, 4), Attrs::ALL, Attrs::PRIVATE));
+        assert!(pages.uniform(&range(6, 1000), Attrs::ALL, Attrs::NONE));
+        // What isn't asked for may differ.
+        assert!(pages.uniform(&range(0, 8), Attrs::from_raw(7), Attrs::NONE));
     }
 
     #[test]

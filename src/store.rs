@@ -2,23 +2,31 @@
 
 //! The attributes of each page.
 //!
-//! Readers take RCU only and may run in any context. Writers hold slots_lock, and change the store in
-//! two steps: [`AttrStore::reserve`] may fail and changes nothing that a reader could see,
-//! [`AttrStore::commit`] can't fail.
+//! An entry covers an aligned block of 64^k pages that have the same attributes; pages without an
+//! entry have the default. Blocks are as large as they can be, so that what the store takes follows
+//! from the attributes as they are, and not from how they came about; just the topmost node of the
+//! tree is kept even if all of its blocks are the same.
 //!
-//! One entry a page; a page without an entry has the default attributes.
+//! Readers take RCU only and may run in any context. There's one writer at a time, see [`Exclusive`],
+//! which changes the store in two steps: [`AttrStore::reserve`] may fail and changes nothing that a
+//! reader could see, [`AttrStore::commit`] can't fail. What a change costs follows from its two ends
+//! and from the number of blocks between them; it's made in short steps.
 
 #![deny(unsafe_code)]
 
 use crate::{
-    attrs::Attrs,
+    attrs::{
+        Attrs,
+        Change, //
+    },
     host::{
         gfn::Gfn,
-        invalidation::Zapped,
-        vm::SlotsGuard,
-        xarray::ValueXArray, //
+        sched::cond_resched,
+        xarray::{
+            ValueXArray,
+            CHUNK_SHIFT, //
+        },
     },
-    plan::Plan,
     range::GfnRange,
     runs::{
         Run,
@@ -26,6 +34,26 @@ use crate::{
     },
 };
 use kernel::prelude::*;
+
+/// All indices.
+const ALL: (u64, u64) = (0, u64::MAX);
+
+/// Proof that nobody else changes the store.
+pub(crate) trait Exclusive {}
+
+/// Proof that no page fault can use the old attributes of what is to change.
+pub(crate) trait Quiesced {}
+
+/// What a store consists of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Usage {
+    /// Blocks that have an entry.
+    pub(crate) blocks: u64,
+    /// Nodes of the tree.
+    pub(crate) nodes: u64,
+    /// Reservations that nobody has used or given up: none, outside of a change.
+    pub(crate) reservations: u64,
+}
 
 /// Attributes by gfn.
 #[pin_data]
@@ -47,80 +75,180 @@ impl AttrStore {
     /// The attributes of a page.
     #[inline]
     pub(crate) fn get(&self, gfn: Gfn) -> Attrs {
-        self.entries
-            .load(gfn.raw())
-            .map_or(self.default, Attrs::from_raw)
+        self.attrs(self.entries.load(gfn.raw()))
     }
 
-    /// Gets all memory that committing `plan` takes. The reservation is undone when it's dropped
+    #[inline]
+    fn attrs(&self, value: Option<u64>) -> Attrs {
+        value.map_or(self.default, Attrs::from_raw)
+    }
+
+    /// The entry of attributes, which the default has none of.
+    fn value(&self, attrs: Attrs) -> Option<u64> {
+        (attrs != self.default).then_some(attrs.raw())
+    }
+
+    /// Gets all memory that changing `range` takes. The reservation is undone when it's dropped
     /// without having been committed.
+    ///
+    /// The first and the last page of `range` must be ones that change.
     ///
     /// # Errors
     ///
     /// `ENOMEM`, with the store as it was.
-    pub(crate) fn reserve<'a>(
+    pub(crate) fn reserve<'a, E: Exclusive>(
         &'a self,
-        slots: &'a SlotsGuard<'a>,
-        plan: &Plan,
+        _writer: &'a E,
+        range: &GfnRange,
+        change: Change,
     ) -> Result<Reserved<'a>> {
-        let mut reserved = Reserved {
+        let (first, last) = (range.start().raw(), range.last().raw());
+
+        // Gives back what it has got when it's dropped, in each of the following returns.
+        let reserved = Reserved {
             store: self,
-            _slots: slots,
-            range: *plan.hull(),
-            attrs: plan.attrs(),
-            unused: plan.hull().start(),
+            range: *range,
+            change,
+            before: self.extent(),
+            committed: false,
         };
-        reserved.reserve()?;
+        // The blocks that tile a range are slots of the nodes on the ways to its two ends. The last
+        // one first, since it makes the tree large enough for both.
+        self.entries.reserve(last, last_order(range))?;
+        self.entries.reserve(first, first_order(range))?;
         Ok(reserved)
     }
 
-    /// Makes a reservation true. `_zapped` shows that no page fault can use the old attributes any
-    /// more.
-    pub(crate) fn commit(mut reserved: Reserved<'_>, _zapped: &Zapped<'_>) {
+    /// Makes a reservation true. `_quiesced` shows that no page fault can use the old attributes any
+    /// more. Sleeps if it takes long, but no lock is held.
+    pub(crate) fn commit<Q: Quiesced>(mut reserved: Reserved<'_>, _quiesced: &Q) {
         let (store, range) = (reserved.store, reserved.range);
+        reserved.committed = true;
 
-        // What is stored needs no undoing.
-        reserved.unused = range.start();
-        if reserved.attrs == store.default {
-            // Only what is there, the range can be far larger.
-            let mut from = range.start().raw();
-            while let Some((index, _)) = store.entries.find(from, range.last().raw()) {
-                store.entries.erase(index);
-                from = index;
+        let mut at = range.start();
+        while at < range.end() {
+            at = store.commit_step(at, &range, reserved.change);
+            cond_resched();
+        }
+
+        let mut entries = store.entries.lock();
+        for end in [range.start(), range.last()] {
+            entries.join(end.raw(), ALL, u32::MAX);
+        }
+        if reserved.before.is_some() && store.extent() > reserved.before {
+            // What was the topmost node isn't any more.
+            entries.join(0, ALL, u32::MAX);
+        }
+        // A reservation at page 0 takes a node, the entry itself may need none.
+        entries.shrink();
+    }
+
+    /// Changes the slot at `at`, or the node that it's the first slot of. Returns the first page
+    /// behind what has been changed.
+    ///
+    /// Each step frees one node at most, other than those that become empty or uniform by it.
+    fn commit_step(&self, at: Gfn, range: &GfnRange, change: Change) -> Gfn {
+        let index = at.raw();
+        let slot = self.entries.look(index);
+        let Some(order) = slot.order else {
+            // What is erased makes the tree smaller, to which nothing else happens: all that's to be
+            // stored at is within the tree since it was reserved.
+            kernel::warn_on!(change.apply(self.default) != self.default);
+            return range.end();
+        };
+
+        let leaf = GfnRange::block(at, 1 << CHUNK_SHIFT);
+        let (last, order, new) = match change.constant() {
+            Some(attrs)
+                if order == 0 && leaf.start() == at && range.contains(&leaf) && !slot.in_head =>
+            {
+                (leaf.last(), CHUNK_SHIFT, self.value(attrs))
             }
-        } else {
-            for gfn in range.gfns() {
-                store
-                    .entries
-                    .store_reserved(gfn.raw(), reserved.attrs.raw());
+            _ => (
+                Gfn::new(slot.last),
+                order,
+                self.value(change.apply(self.attrs(slot.value))),
+            ),
+        };
+
+        let mut entries = self.entries.lock();
+        if slot.value != new || order != 0 {
+            entries.set(index, order, new);
+        }
+        let end = Gfn::new(last.raw() + 1);
+        // With the last slot of a node, its fate is known.
+        if GfnRange::block(last, 1 << (order + CHUNK_SHIFT)).end() == end {
+            entries.join(last.raw(), (range.start().raw(), range.last().raw()), u32::MAX);
+        }
+        end
+    }
+
+    /// The last page that the tree as it is has a slot for, and the order of its largest slots.
+    /// `None` if it's empty.
+    pub(crate) fn extent(&self) -> Option<(u64, u32)> {
+        self.entries.extent()
+    }
+
+    /// Counts blocks and nodes, by a walk through all of them. Not atomic with regard to changes.
+    pub(crate) fn usage(&self) -> Usage {
+        let mut usage = Usage::default();
+        let Some((last, top)) = self.entries.extent() else {
+            return usage;
+        };
+
+        let mut at = 0;
+        loop {
+            let slot = self.entries.look(at);
+            usage.blocks += u64::from(slot.value.is_some());
+            usage.reservations += u64::from(slot.reserved);
+            // A node is counted at its first slot. A single entry at 0 needs none.
+            let orders = slot.order.unwrap_or(top)..=top;
+            for order in orders.step_by(CHUNK_SHIFT as usize).filter(|_| last != 0) {
+                let node = GfnRange::block(Gfn::new(at), 1 << (order + CHUNK_SHIFT));
+                usage.nodes += u64::from(node.start().raw() == at);
             }
+            if slot.last >= last {
+                return usage;
+            }
+            at = slot.last + 1;
+            cond_resched();
         }
     }
 }
 
+/// The order of the first of the largest blocks that tile a range.
+fn first_order(range: &GfnRange) -> u32 {
+    block_order(range.start(), range)
+}
+
+/// The order of the last of the largest blocks that tile a range.
+fn last_order(range: &GfnRange) -> u32 {
+    block_order(range.end(), range)
+}
+
+/// The order of the largest block of `range` that ends or begins at `boundary`.
+fn block_order(boundary: Gfn, range: &GfnRange) -> u32 {
+    let order = boundary.raw().trailing_zeros().min(range.nr_pages().ilog2());
+    order - order % CHUNK_SHIFT
+}
+
 impl Runs for AttrStore {
     fn first_run(&self, range: &GfnRange) -> Run {
-        let attrs = self.get(range.start());
-        let mut end = range.start();
+        let first = self.entries.look(range.start().raw());
+        let attrs = self.attrs(first.value);
 
-        // From entry to entry, over the gaps, which have the default attributes.
-        loop {
-            end = match self.entries.find(end.raw(), range.last().raw()) {
-                Some((index, _)) if index > end.raw() && attrs == self.default => Gfn::new(index),
-                Some((index, word)) if index == end.raw() && Attrs::from_raw(word) == attrs => {
-                    Gfn::new(index + 1)
-                }
-                None if attrs == self.default => range.end(),
-                _ => break,
-            };
-            if end >= range.end() {
+        let mut last = first.last;
+        while last < range.last().raw() {
+            let next = self.entries.look(last + 1);
+            if self.attrs(next.value) != attrs {
                 break;
             }
+            last = next.last;
         }
 
-        // A concurrent change can leave an empty run, which isn't one.
+        let end = Gfn::new(last.saturating_add(1).min(range.end().raw()));
         Run {
-            range: GfnRange::new(range.start(), end).unwrap_or(GfnRange::block(range.start(), 1)),
+            range: GfnRange::new(range.start(), end).unwrap_or(*range),
             attrs,
         }
     }
@@ -130,33 +258,26 @@ impl Runs for AttrStore {
 #[must_use = "the reservation is undone when it's dropped"]
 pub(crate) struct Reserved<'a> {
     store: &'a AttrStore,
-    _slots: &'a SlotsGuard<'a>,
     range: GfnRange,
-    attrs: Attrs,
-    /// The pages from the start of the range to this one have reservations that nobody uses.
-    unused: Gfn,
-}
-
-impl Reserved<'_> {
-    fn reserve(&mut self) -> Result {
-        // Going back to the default removes entries, which allocates nothing.
-        if self.attrs == self.store.default {
-            return Ok(());
-        }
-        for gfn in self.range.gfns() {
-            self.store.entries.reserve(gfn.raw())?;
-            self.unused = Gfn::new(gfn.raw() + 1);
-        }
-        Ok(())
-    }
+    change: Change,
+    /// The extent of the tree before.
+    before: Option<(u64, u32)>,
+    committed: bool,
 }
 
 impl Drop for Reserved<'_> {
     fn drop(&mut self) {
-        if let Some(unused) = GfnRange::new(self.range.start(), self.unused) {
-            for gfn in unused.gfns() {
-                self.store.entries.release(gfn.raw());
-            }
+        if self.committed {
+            return;
+        }
+        // What is split is joined before something is erased, for which the tree may become smaller,
+        // and only up to what was the topmost node.
+        let largest = self.before.map_or(0, |(_, order)| order);
+        for end in [self.range.start(), self.range.last()] {
+            self.store.entries.release(end.raw(), largest);
+        }
+        if self.store.extent() != self.before {
+            self.store.entries.lock().shrink();
         }
     }
 }

@@ -11,10 +11,14 @@
 #![deny(unsafe_code)]
 
 use crate::{
-    host::provider::VmRef,
+    host::{
+        provider::VmRef,
+        sched::cond_resched, //
+    },
     plan::Plan,
     post,
     request::SetRequest,
+    runs::Unhurried,
     scope::SetZap,
     store::AttrStore,
     vm::Vm,
@@ -32,11 +36,12 @@ pub(crate) fn set(vm: &VmRef<'_, Vm>, request: &SetRequest) -> Result {
     let (store, stats) = (&shared.store, &shared.stats);
 
     let slots = vm.kvm.lock_slots();
-    let Some(plan) = Plan::new(request, store, SetZap::of(vm.kvm.vm_type().into())) else {
+    let stored = Unhurried(store, cond_resched);
+    let Some(plan) = Plan::new(request, &stored, SetZap::of(vm.kvm.vm_type().into())) else {
         stats.set_unchanged();
         return Ok(());
     };
-    let reserved = store.reserve(&slots, &plan)?;
+    let reserved = store.reserve(&slots, plan.hull(), plan.change())?;
     let zapped = zap::zap(&slots, &plan, shared);
     AttrStore::commit(reserved, &zapped);
     post::finish(zapped, &plan, store);

@@ -10,18 +10,25 @@ use crate::{
     host::{
         debugfs::Folder,
         gfn::Gfn,
-        provider::VmRef, //
+        provider::VmRef,
+        vm::SlotsGuard, //
     },
     stats::{
         Alive,
         VmStats, //
     },
-    store::AttrStore,
+    store::{
+        AttrStore,
+        Exclusive, //
+    },
 };
 use kernel::{
     prelude::*,
     sync::Arc, //
 };
+
+// Whoever changes a VM's attributes takes slots_lock for that.
+impl Exclusive for SlotsGuard<'_> {}
 
 /// What a VM and its debugfs files share.
 #[pin_data]

@@ -26,6 +26,7 @@ use crate::{
         VmType,
         ZapScope, //
     },
+    store::Quiesced,
     vm::Shared,
 };
 
@@ -61,6 +62,8 @@ impl From<ZapFilter> for ZapScope {
         }
     }
 }
+
+impl Quiesced for Zapped<'_> {}
 
 /// Begins the invalidation of all that `plan` changes, and zaps what has to go.
 pub(crate) fn zap<'a>(slots: &'a SlotsGuard<'a>, plan: &Plan, vm: &Shared) -> Zapped<'a> {
