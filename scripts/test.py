@@ -72,6 +72,7 @@ class Job:
     program: str = ""   # file name of the program, if it is one
     checks: tuple = ()
     own: bool = False
+    variants: tuple = VARIANTS
 
 
 @dataclasses.dataclass
@@ -122,12 +123,25 @@ def mainline_jobs():
     return jobs
 
 
+def variants_of(source):
+    """The kernels that a program of ours is for: both, unless its source has a line
+    such as /* variants: debug */."""
+    marker = re.search(r"^/\* variants: (.*) \*/$", source.read_text(), re.MULTILINE)
+    if not marker:
+        return VARIANTS
+    variants = tuple(marker[1].split())
+    if not variants or not set(variants) <= set(VARIANTS):
+        raise Problem("%s: unknown variant in '%s'" % (source, marker[0]))
+    return variants
+
+
 def own_jobs():
     """Our programs: <group>_<what>_test.c."""
     jobs = []
     for source in sorted(OWN_TESTS.glob("*_test.c")):
         name = source.stem
-        jobs.append(Job(name.split("_")[0], name, "/tests/" + name, name, ("own",), True))
+        jobs.append(Job(name.split("_")[0], name, "/tests/" + name, name, ("own",), True,
+                        variants_of(source)))
     return jobs
 
 
@@ -135,11 +149,12 @@ def groups_of(jobs):
     return ["mainline", "kunit"] + sorted({job.group for job in jobs if job.own})
 
 
-def plan(jobs, groups, control):
+def plan(jobs, variant, groups, control):
     """The jobs of each module state, in order."""
-    wanted = [job for job in jobs if job.group in groups]
+    wanted = [job for job in jobs if job.group in groups and variant in job.variants]
     if control:
-        return {MAINLINE: [job for job in wanted if job.own]}
+        wanted = [job for job in wanted if job.own]
+        return {MAINLINE: wanted} if wanted else {}
     states = {MAINLINE: [job for job in wanted if not job.own], MODULE: wanted}
     return {state: list_ for state, list_ in states.items()
             if list_ or (state == MODULE and "kunit" in groups)}
@@ -190,12 +205,15 @@ class Boot:
         env = dict(os.environ)
         if self.module_dir:
             env["MODULE_DIR"] = str(self.module_dir)
+        # Room for one page of 1 GiB, which others may borrow: later on there is no such
+        # stretch of memory.
+        env["BOOT_PARAMS"] = "hugetlb_cma=1G " + env.get("BOOT_PARAMS", "")
         subprocess.run([TOP / "scripts" / "initramfs.sh", self.variant, self.folder, *programs],
                        check=True, env=env)
         output = self.folder / "output.log"
         output.touch()
         qemu = subprocess.Popen([TOP / "scripts" / "boot.sh", self.variant, self.folder],
-                                stdin=subprocess.DEVNULL,
+                                stdin=subprocess.DEVNULL, env=env,
                                 stdout=(self.folder / "qemu.log").open("w"),
                                 stderr=subprocess.STDOUT)
         try:
@@ -508,6 +526,9 @@ def note(text):
 def report_job(boot, job, outcome):
     how = "ended" if outcome.status == 0 else "exit status %d" % outcome.status
     note("%s, %s: %s (%s, %.1f s)" % (boot.variant, boot.state, job.name, how, outcome.seconds))
+    for line in outcome.lines:
+        if line.startswith("# figure: "):
+            note("    " + line.removeprefix("# figure: "))
 
 
 def prepare(variants, module_dir):
@@ -626,7 +647,7 @@ def run(args):
     folder = RESULTS / time.strftime("%Y%m%d-%H%M%S-{}".format(os.getpid()))
     boots = [Boot(variant, state, list_, folder / ("%s-%s" % (variant, state)),
                   args.module_dir, groups, args.first_failure)
-             for variant in variants for state, list_ in plan(jobs, groups, args.control).items()]
+             for variant in variants for state, list_ in plan(jobs, variant, groups, args.control).items()]
     run_boots(boots)
 
     results = []

@@ -1,0 +1,476 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Two guests in one boot, one on mainline's code and one on the module's, over
+ * the same shared memory: whatever is set in both, they see the same, exit
+ * alike and are mapped in pages of the same sizes. Beside them a model that
+ * knows nothing but a byte a page, which holds both, and the module's own list
+ * of runs, to what was asked for.
+ */
+#include <time.h>
+
+#include "kvm_memattr_module.h"
+#include "kvm_memattr_random.h"
+#include "kvm_memattr_runs.h"
+
+/*
+ * Memory with a guest_memfd and huge pages, memory that has no private side,
+ * with a gap between them that no slot covers. The second slot is aligned to
+ * nothing but pages.
+ */
+#define GMEM_PAGES	(2 * 4096ull)
+#define PLAIN_FIRST	(GMEM_PAGES + 1025)
+#define PLAIN_PAGES	4096ull
+#define ALL_PAGES	(PLAIN_FIRST + PLAIN_PAGES)
+
+/* Nobody looks at these through a guest, and sets reach over them. */
+#define MARGIN		100ull
+
+#define MAX_PROBES	256
+#define ROUNDS_A_SWEEP	16
+#define MIN_ROUNDS	64
+
+/* The debug kernel takes many times as long for the same. */
+#define SECONDS		(access("/proc/lock_stat", F_OK) ? 25 : 150)
+
+enum outcome_kind {
+	OUTCOME_NONE,
+	OUTCOME_READ,
+	OUTCOME_FAULT,
+	OUTCOME_MMIO,
+};
+
+/* What came of one access. All of it is compared, so there is no padding. */
+struct outcome {
+	u64 kind;
+	u64 gpa;
+	u64 size;
+	u64 flags;
+	u64 value;
+};
+
+enum seen {
+	SEEN_NOTHING,
+	SEEN_ZERO,
+	SEEN_SHARED,
+	SEEN_GARBAGE,
+};
+
+/* The guest's: what to do, and what it has seen. */
+static u64 probes[MAX_PROBES], values[MAX_PROBES], nr_probes, at;
+static u8 sweep[ALL_PAGES];
+static bool sweeping;
+
+extern char guest_load_done[];
+
+struct side {
+	const char *name;
+	struct kvm_vm *vm;
+	struct kvm_vcpu *vcpu;
+	struct outcome outcomes[MAX_PROBES];
+};
+
+FIXTURE(two) {
+	struct side mainline;
+	struct side module;
+	struct kma_view view;
+	u64 *shared;
+	u64 *plain;
+	u8 *model;
+	u64 operations;
+	u64 accesses;
+	u64 lists;
+	u64 sizes;
+	bool unloads;
+};
+
+static u64 page_gpa(u64 page)
+{
+	return KMA_GPA + page * PAGE_SIZE;
+}
+
+static u64 shared_word(u64 gpa)
+{
+	return ~gpa;
+}
+
+/* The one instruction that may exit, which the host then steps over. */
+static noinline u64 guest_load(u64 gpa)
+{
+	u64 value;
+
+	asm volatile("mov (%%rdi), %%rax\n"
+		     ".globl guest_load_done\n"
+		     "guest_load_done:\n" : "=a" (value) : "D" (gpa) : "memory");
+	return value;
+}
+
+static void guest_sweep(void)
+{
+	for (u64 page = 0; page < ALL_PAGES; page++) {
+		u64 value;
+
+		if (!sweep[page])
+			continue;
+		value = guest_load(page_gpa(page));
+		sweep[page] = !value ? SEEN_ZERO :
+			      value == shared_word(page_gpa(page)) ? SEEN_SHARED : SEEN_GARBAGE;
+	}
+}
+
+static void guest_code(void)
+{
+	for (;;) {
+		if (READ_ONCE(sweeping)) {
+			guest_sweep();
+		} else {
+			for (u64 i = 0; i < READ_ONCE(nr_probes); i++) {
+				WRITE_ONCE(at, i);
+				values[i] = guest_load(probes[i]);
+			}
+		}
+		GUEST_SYNC(0);
+	}
+}
+
+/* Each guest has its own copy of the program's data. */
+#define GUESTS(_side, _variable)						\
+	(*(typeof(_variable) *)addr_gva2hva((_side)->vm, (gva_t)&(_variable)))
+
+static void step_over(struct kvm_vcpu *vcpu)
+{
+	struct kvm_regs regs;
+
+	vcpu_regs_get(vcpu, &regs);
+	regs.rax = 0;
+	regs.rip = (u64)guest_load_done;
+	vcpu_regs_set(vcpu, &regs);
+}
+
+/* To the end of the guest's work, with what it exits for on the way written down. */
+static void run(struct side *side)
+{
+	struct kvm_run *run = side->vcpu->run;
+
+	memset(side->outcomes, 0, sizeof(side->outcomes));
+	for (;;) {
+		int ret = _vcpu_run(side->vcpu), err = errno;
+		struct outcome *o = &side->outcomes[GUESTS(side, at)];
+		struct ucall uc;
+
+		if (ret) {
+			TEST_ASSERT(err == EFAULT && run->exit_reason == KVM_EXIT_MEMORY_FAULT,
+				    "%s: KVM_RUN failed with %s, exit reason %u (seed %#lx)",
+				    side->name, strerror(err), run->exit_reason, kma_seed);
+			o->kind = OUTCOME_FAULT;
+			o->gpa = run->memory_fault.gpa;
+			o->size = run->memory_fault.size;
+			o->flags = run->memory_fault.flags;
+			step_over(side->vcpu);
+			continue;
+		}
+		if (run->exit_reason == KVM_EXIT_MMIO) {
+			o->kind = OUTCOME_MMIO;
+			o->gpa = run->mmio.phys_addr;
+			o->size = run->mmio.len;
+			o->flags = run->mmio.is_write;
+			memset(run->mmio.data, 0, sizeof(run->mmio.data));
+			continue;
+		}
+		TEST_ASSERT(get_ucall(side->vcpu, &uc) == UCALL_SYNC,
+			    "%s: the guest stopped with exit reason %u (%s) (seed %#lx)",
+			    side->name, run->exit_reason, exit_reason_str(run->exit_reason),
+			    kma_seed);
+		return;
+	}
+}
+
+static void side_init(struct side *side, const char *name, void *shared, void *plain)
+{
+	struct vm_shape shape = kma_protected_shape;
+	int gmem;
+
+	side->name = name;
+	/* The file has to stay open: a slot doesn't hold it. */
+	side->vm = vm_create_shape_with_one_vcpu(shape, &side->vcpu, guest_code);
+	gmem = vm_create_guest_memfd(side->vm, GMEM_PAGES * PAGE_SIZE, 0);
+	vm_set_user_memory_region2(side->vm, KMA_SLOT, KVM_MEM_GUEST_MEMFD, KMA_GPA,
+				   GMEM_PAGES * PAGE_SIZE, shared, gmem, 0);
+	vm_set_user_memory_region2(side->vm, KMA_SLOT + 1, 0, page_gpa(PLAIN_FIRST),
+				   PLAIN_PAGES * PAGE_SIZE, plain, 0, 0);
+	virt_map(side->vm, KMA_GPA, KMA_GPA, ALL_PAGES);
+	/* Whatever it touches besides. */
+	run(side);
+}
+
+static void *huge_memory(u64 pages, u64 gpa)
+{
+	u8 *mem = kvm_mmap(pages * PAGE_SIZE + SZ_2M, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS, -1);
+
+	mem = align_ptr_up(mem, SZ_2M);
+	kvm_madvise(mem, pages * PAGE_SIZE, MADV_HUGEPAGE);
+	for (u64 i = 0; i < pages; i++)
+		*(u64 *)(mem + i * PAGE_SIZE) = shared_word(gpa + i * PAGE_SIZE);
+	return mem;
+}
+
+FIXTURE_SETUP(two)
+{
+	KMA_REQUIRE_MODULE();
+
+	/* Both VMs on the same memory: huge pages of one are huge pages of the other. */
+	self->shared = huge_memory(GMEM_PAGES, KMA_GPA);
+	self->plain = huge_memory(PLAIN_PAGES, page_gpa(PLAIN_FIRST));
+	self->model = calloc(ALL_PAGES + 2 * MARGIN, 1);
+	TEST_ASSERT(self->model, "no memory for the model");
+	self->model += MARGIN;
+
+	self->unloads = true;
+	kma_unload();
+	side_init(&self->mainline, "mainline", self->shared, self->plain);
+	kma_load();
+	side_init(&self->module, "module", self->shared, self->plain);
+	self->view = kma_view_newest();
+	TEST_ASSERT_EQ(kma_get_supported(self->module.vm), KMA_PRIVATE);
+}
+
+/* In the parent, so that a test that fails leaves the module loaded. */
+FIXTURE_TEARDOWN_PARENT(two)
+{
+	if (self->unloads && !kma_loaded())
+		kma_load();
+}
+
+typedef struct _test_data_two two_t;
+
+/* One page to all of them; where blocks begin and end more often than elsewhere. */
+static void random_range(s64 *first, s64 *end)
+{
+	static const u64 blocks[] = { 1, 2, 64, 512, 4096 };
+	const u64 all = ALL_PAGES + 2 * MARGIN;
+	u64 start, size, block = blocks[kma_random_below(ARRAY_SIZE(blocks))];
+
+	size = kma_random_log(all);
+	start = kma_random_below(all);
+	switch (kma_random_below(4)) {
+	case 0:
+		/* Beside a boundary. */
+		start = start / block * block + MARGIN;
+		start += kma_random_below(5) - 2;
+		break;
+	case 1:
+		/* On boundaries, at both ends. */
+		start = start / block * block + MARGIN;
+		size = (size + block - 1) / block * block;
+		break;
+	case 2:
+		/* Its end beside a boundary. */
+		start = start / block * block + MARGIN + kma_random_below(3) - 1 - size;
+		break;
+	}
+	if ((s64)start < 0 || start >= all)
+		start = kma_random_below(all);
+
+	*first = start - MARGIN;
+	*end = min(start + size, all) - MARGIN;
+}
+
+static void set_both(two_t *self)
+{
+	u64 attributes = kma_random_below(2) ? KMA_PRIVATE : 0;
+	struct side *sides[] = { &self->mainline, &self->module };
+	s64 first, end;
+
+	random_range(&first, &end);
+	for (int i = 0; i < ARRAY_SIZE(sides); i++) {
+		int ret = __kma_set(sides[i]->vm, page_gpa(first), (end - first) * PAGE_SIZE,
+				    attributes);
+
+		TEST_ASSERT(!ret, "%s: setting %lx in the pages [%ld, %ld) failed with %s (seed %#lx, operation %lu)",
+			    sides[i]->name, attributes, first, end, strerror(errno), kma_seed,
+			    self->operations);
+	}
+	memset(self->model + first, !!attributes, end - first);
+	self->operations++;
+}
+
+static bool in_gmem(u64 page)
+{
+	return page < GMEM_PAGES;
+}
+
+static bool in_plain(u64 page)
+{
+	return page >= PLAIN_FIRST;
+}
+
+/*
+ * What a page must do by the model. Where there is no slot, an access that has
+ * found none once may find none again, though the page is private by now: KVM
+ * remembers that, and a set has it forget that in slots only.
+ */
+static bool is_expected(two_t *self, u64 page, const struct outcome *got)
+{
+	struct outcome read = { .kind = OUTCOME_READ };
+	struct outcome shared = { .kind = OUTCOME_READ, .value = shared_word(page_gpa(page)) };
+	struct outcome mmio = { .kind = OUTCOME_MMIO, .gpa = page_gpa(page), .size = sizeof(u64) };
+	struct outcome fault = { .kind = OUTCOME_FAULT, .gpa = page_gpa(page), .size = PAGE_SIZE,
+				 .flags = KVM_MEMORY_EXIT_FLAG_PRIVATE };
+	bool private = self->model[page];
+
+#define IS(_what)	(!memcmp(got, &(_what), sizeof(*got)))
+	if (in_gmem(page))
+		return private ? IS(read) : IS(shared);
+	if (in_plain(page))
+		return private ? IS(fault) : IS(shared);
+	return IS(mmio) || (private && IS(fault));
+#undef IS
+}
+
+static void probe(two_t *self, struct side *side, const u64 *pages, u64 nr)
+{
+	u64 *gpas = GUESTS(side, probes), *read = GUESTS(side, values);
+
+	for (u64 i = 0; i < nr; i++)
+		gpas[i] = page_gpa(pages[i]);
+	GUESTS(side, nr_probes) = nr;
+	GUESTS(side, sweeping) = false;
+	run(side);
+
+	for (u64 i = 0; i < nr; i++) {
+		struct outcome *got = &side->outcomes[i];
+
+		if (got->kind == OUTCOME_NONE) {
+			got->kind = OUTCOME_READ;
+			got->value = read[i];
+		}
+		TEST_ASSERT(is_expected(self, pages[i], got),
+			    "%s: page %lu, %s: kind %lu gpa %lx size %lx flags %lx value %lx (seed %#lx, after operation %lu)",
+			    side->name, pages[i], self->model[pages[i]] ? "private" : "shared",
+			    got->kind, got->gpa, got->size, got->flags, got->value, kma_seed,
+			    self->operations);
+	}
+}
+
+/* Pages beside some boundaries of runs, and some others. */
+static void probe_both(two_t *self)
+{
+	u64 pages[MAX_PROBES], nr = 0, start = kma_random_below(ALL_PAGES);
+
+	for (u64 i = 1; i < ALL_PAGES && nr + 4 <= MAX_PROBES * 3 / 4; i++) {
+		u64 page = (start + i) % ALL_PAGES;
+
+		if (!page || self->model[page] == self->model[page - 1])
+			continue;
+		/* Far from all of them where there are many. */
+		if (nr >= 64 && kma_random_below(8))
+			continue;
+		for (s64 near = page - 2; near < (s64)page + 2; near++)
+			if (near >= 0 && near < ALL_PAGES)
+				pages[nr++] = near;
+	}
+	while (nr < MAX_PROBES / 2)
+		pages[nr++] = kma_random_below(ALL_PAGES);
+
+	probe(self, &self->mainline, pages, nr);
+	probe(self, &self->module, pages, nr);
+	TEST_ASSERT(!memcmp(self->mainline.outcomes, self->module.outcomes,
+			    nr * sizeof(struct outcome)),
+		    "outcomes differ (seed %#lx, after operation %lu)", kma_seed,
+		    self->operations);
+	self->accesses += nr;
+}
+
+/* The guest reads all that it can without an exit. */
+static void sweep_side(two_t *self, struct side *side)
+{
+	u8 *pages = GUESTS(side, sweep);
+
+	for (u64 page = 0; page < ALL_PAGES; page++)
+		pages[page] = in_gmem(page) || (in_plain(page) && !self->model[page]);
+	GUESTS(side, sweeping) = true;
+	run(side);
+	TEST_ASSERT_EQ(side->outcomes[GUESTS(side, at)].kind, OUTCOME_NONE);
+
+	for (u64 page = 0; page < ALL_PAGES; page++) {
+		u8 want = SEEN_NOTHING;
+
+		if (in_gmem(page) || (in_plain(page) && !self->model[page]))
+			want = self->model[page] ? SEEN_ZERO : SEEN_SHARED;
+		TEST_ASSERT(pages[page] == want,
+			    "%s: page %lu, wanted %u, got %u (seed %#lx, after operation %lu)",
+			    side->name, page, want, pages[page], kma_seed, self->operations);
+	}
+}
+
+static void compare_runs(two_t *self)
+{
+	struct kma_run_list want = {};
+	char when[64];
+
+	for (s64 page = -(s64)MARGIN; page < (s64)(ALL_PAGES + MARGIN); page++)
+		if (self->model[page])
+			kma_run_add(&want, page_gpa(page), PAGE_SIZE);
+	snprintf(when, sizeof(when), "seed %#lx, after operation %lu", kma_seed,
+		 self->operations);
+	kma_assert_run_list(&self->view, &want, when);
+	kma_run_list_free(&want);
+	self->lists++;
+}
+
+#define COMPARE_STAT(_self, _stat)						\
+do {										\
+	u64 __a = vm_get_stat((_self)->mainline.vm, _stat);			\
+	u64 __b = vm_get_stat((_self)->module.vm, _stat);			\
+										\
+	TEST_ASSERT(__a == __b,							\
+		    #_stat " is %lu on mainline and %lu with the module (seed %#lx, after operation %lu)",\
+		    __a, __b, kma_seed, (_self)->operations);			\
+} while (0)
+
+/*
+ * All memory is mapped on both sides after this, in pages as large as they can
+ * be: what a change has zapped is mapped anew, in a larger page if one has
+ * become possible.
+ */
+static void sweep_both(two_t *self)
+{
+	sweep_side(self, &self->mainline);
+	sweep_side(self, &self->module);
+	COMPARE_STAT(self, pages_4k);
+	COMPARE_STAT(self, pages_2m);
+	COMPARE_STAT(self, pages_1g);
+	self->accesses += ALL_PAGES;
+	self->sizes++;
+}
+
+TEST_F_TIMEOUT(two, guests_on_mainline_and_on_the_module_see_and_map_the_same, 800)
+{
+	struct timespec began;
+	u64 rounds, huge = 0;
+
+	kma_random_init();
+	clock_gettime(CLOCK_MONOTONIC, &began);
+
+	sweep_both(self);
+	TEST_ASSERT_EQ(vm_get_stat(self->module.vm, pages_2m), GMEM_PAGES * PAGE_SIZE / SZ_2M);
+
+	for (rounds = 1; rounds <= MIN_ROUNDS ||
+			 timespec_elapsed(began).tv_sec < SECONDS; rounds++) {
+		for (u64 i = kma_random_below(4); i < 4; i++)
+			set_both(self);
+		probe_both(self);
+		if (rounds % 4 == 0)
+			compare_runs(self);
+		if (rounds % ROUNDS_A_SWEEP == 0) {
+			sweep_both(self);
+			huge += !!vm_get_stat(self->module.vm, pages_2m);
+		}
+	}
+
+	printf("# figure: %lu sets in both VMs, %lu accesses, %lu lists of runs, %lu counts of page sizes compared\n",
+	       self->operations, self->accesses, self->lists, self->sizes);
+	TEST_ASSERT(huge, "no block was ever mapped as one page again");
+}
+
+TEST_HARNESS_MAIN

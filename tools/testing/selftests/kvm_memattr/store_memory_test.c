@@ -1,0 +1,277 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What a store takes follows from what is in it: the number of blocks that
+ * differ from their neighbours, and not how large they are, nor in how many
+ * steps they came about. By the store's own account, and by the slab's.
+ */
+#include "kvm_memattr_guest.h"
+#include "kvm_memattr_module.h"
+#include "kvm_memattr_random.h"
+
+#define TIB		(1ull << 40)
+#define GIB		((u64)SZ_1G)
+
+/* Aligned blocks of 64^k pages are entries, with 64 of them in a node. */
+#define FANOUT		64
+/* Levels of nodes between a block of 1 GiB, which is an entry, and its pages. */
+#define GIB_LEVELS	3
+
+FIXTURE(memory) {
+	struct kvm_vm *vm;
+	struct kma_view view;
+};
+
+FIXTURE_SETUP(memory)
+{
+	KMA_REQUIRE_PROTECTED_VMS();
+	self->vm = vm_create_barebones_type(KVM_X86_SW_PROTECTED_VM);
+	self->view = kma_view_newest();
+}
+
+FIXTURE_TEARDOWN(memory)
+{
+	kvm_vm_free(self->vm);
+}
+
+struct held {
+	u64 blocks;
+	u64 nodes;
+};
+
+static struct held held(const struct kma_view *view)
+{
+	return (struct held) {
+		.blocks = kma_stat(view, "blocks"),
+		.nodes = kma_stat(view, "nodes"),
+	};
+}
+
+#define ASSERT_HELD(_want)							\
+do {										\
+	struct held __got = held(&self->view), __want = (_want);		\
+										\
+	TEST_ASSERT(__got.blocks == __want.blocks && __got.nodes == __want.nodes,\
+		    "wanted %lu blocks in %lu nodes, got %lu in %lu",		\
+		    __want.blocks, __want.nodes, __got.blocks, __got.nodes);	\
+} while (0)
+
+#define ASSERT_EMPTY()	ASSERT_HELD(((struct held) {}))
+
+#define ASSERT_AT_MOST(_blocks, _nodes)						\
+do {										\
+	struct held __got = held(&self->view);					\
+	u64 __blocks = (_blocks), __nodes = (_nodes);				\
+										\
+	TEST_ASSERT(__got.blocks && __got.nodes,				\
+		    "nothing is stored: %lu blocks in %lu nodes",		\
+		    __got.blocks, __got.nodes);					\
+	TEST_ASSERT(__got.blocks <= __blocks && __got.nodes <= __nodes,		\
+		    "wanted at most %lu blocks in %lu nodes, got %lu in %lu",	\
+		    __blocks, __nodes, __got.blocks, __got.nodes);		\
+} while (0)
+
+static void set_every_other_page(struct kvm_vm *vm, u64 gpa, u64 size)
+{
+	for (u64 at = gpa; at < gpa + size; at += 2 * PAGE_SIZE)
+		kma_set(vm, at, PAGE_SIZE, KMA_PRIVATE);
+}
+
+TEST_F(memory, new_store_holds_nothing)
+{
+	ASSERT_EMPTY();
+}
+
+/* 16 blocks of 64^4 pages, in one node and what it hangs on. */
+TEST_F(memory, uniform_tib_is_a_handful_of_blocks)
+{
+	kma_set(self->vm, 0, TIB, KMA_PRIVATE);
+	ASSERT_AT_MOST(16, 3);
+	printf("# figure: 1 TiB of private memory: %lu blocks in %lu nodes\n",
+	       held(&self->view).blocks, held(&self->view).nodes);
+
+	kma_set(self->vm, 0, TIB, 0);
+	ASSERT_EMPTY();
+}
+
+TEST_F(memory, ends_within_blocks_cost_the_way_to_them)
+{
+	kma_set(self->vm, PAGE_SIZE, TIB - 2 * PAGE_SIZE, KMA_PRIVATE);
+	ASSERT_AT_MOST(16 + 2 * 4 * (FANOUT - 1), 3 + 2 * 4);
+
+	/* The two pages that are left: as if it had been set at once. */
+	kma_set(self->vm, 0, PAGE_SIZE, KMA_PRIVATE);
+	kma_set(self->vm, TIB - PAGE_SIZE, PAGE_SIZE, KMA_PRIVATE);
+	ASSERT_AT_MOST(16, 3);
+
+	kma_set(self->vm, PAGE_SIZE, TIB - 2 * PAGE_SIZE, 0);
+	ASSERT_AT_MOST(2, 3 + 2 * 4);
+	kma_set(self->vm, 0, TIB, 0);
+	ASSERT_EMPTY();
+}
+
+TEST_F(memory, page_within_a_uniform_gib_costs_the_way_to_it)
+{
+	struct held whole;
+
+	kma_set(self->vm, KMA_GPA, GIB, KMA_PRIVATE);
+	whole = held(&self->view);
+	kma_set(self->vm, KMA_GPA + GIB / 2 + 5 * PAGE_SIZE, PAGE_SIZE, 0);
+	ASSERT_AT_MOST(whole.blocks + GIB_LEVELS * FANOUT, whole.nodes + GIB_LEVELS);
+	kma_set(self->vm, KMA_GPA + GIB / 2 + 5 * PAGE_SIZE, PAGE_SIZE, KMA_PRIVATE);
+	ASSERT_HELD(whole);
+
+	/* And the reverse: one page where nothing is. */
+	kma_set(self->vm, 0, TIB, 0);
+	kma_set(self->vm, KMA_GPA + GIB / 2 + 5 * PAGE_SIZE, PAGE_SIZE, KMA_PRIVATE);
+	ASSERT_AT_MOST(1, GIB_LEVELS + 2);
+	kma_set(self->vm, KMA_GPA + GIB / 2 + 5 * PAGE_SIZE, PAGE_SIZE, 0);
+	ASSERT_EMPTY();
+}
+
+/* A page beyond all others makes the tree grow, and shrink when it goes. */
+TEST_F(memory, tree_that_grew_for_a_far_page_shrinks_again)
+{
+	const u64 far = 1ull << 62;
+	struct held before;
+
+	kma_set(self->vm, 0, PAGE_SIZE, KMA_PRIVATE);
+	before = held(&self->view);
+	kma_set(self->vm, far, PAGE_SIZE, KMA_PRIVATE);
+	ASSERT_AT_MOST(2, 2 * 9);
+	kma_set(self->vm, far, PAGE_SIZE, 0);
+	ASSERT_AT_MOST(1, 9);
+	kma_set(self->vm, 0, PAGE_SIZE, 0);
+	ASSERT_EMPTY();
+
+	kma_set(self->vm, 0, PAGE_SIZE, KMA_PRIVATE);
+	ASSERT_HELD(before);
+	kma_set(self->vm, far, PAGE_SIZE, KMA_PRIVATE);
+	kma_set(self->vm, 0, PAGE_SIZE, 0);
+	kma_set(self->vm, 0, 1ull << 63, 0);
+	ASSERT_EMPTY();
+}
+
+TEST_F_TIMEOUT(memory, fragmented_gib_that_is_uniform_again_is_as_it_was, 300)
+{
+	struct held whole;
+
+	kma_set(self->vm, KMA_GPA - GIB, 3 * GIB, KMA_PRIVATE);
+	whole = held(&self->view);
+
+	kma_set(self->vm, KMA_GPA, GIB, 0);
+	set_every_other_page(self->vm, KMA_GPA, GIB);
+	TEST_ASSERT(held(&self->view).nodes >= GIB / PAGE_SIZE / FANOUT,
+		    "%lu blocks in only %lu nodes", held(&self->view).blocks,
+		    held(&self->view).nodes);
+	printf("# figure: every other page of 1 GiB: %lu blocks in %lu nodes\n",
+	       held(&self->view).blocks, held(&self->view).nodes);
+
+	kma_set(self->vm, KMA_GPA, GIB, KMA_PRIVATE);
+	ASSERT_HELD(whole);
+	kma_set(self->vm, KMA_GPA - GIB, 3 * GIB, 0);
+	ASSERT_EMPTY();
+}
+
+enum order {
+	ASCENDING,
+	DESCENDING,
+	RANDOM,
+	ORDERS,
+};
+
+/* Not aligned to anything, over boundaries of two sizes of blocks. */
+#define STEPS_PAGES	(2 * 4096 + 3 * 64 + 11)
+#define STEPS_GPA	(KMA_GPA + (4096 - 70) * PAGE_SIZE)
+
+/* Page by page. Nothing is set twice. */
+static void set_in_order(struct kvm_vm *vm, enum order order, u64 attributes)
+{
+	static u32 pages[STEPS_PAGES];
+
+	for (u32 i = 0; i < STEPS_PAGES; i++)
+		pages[i] = order == DESCENDING ? STEPS_PAGES - 1 - i : i;
+	for (u32 i = STEPS_PAGES - 1; order == RANDOM && i; i--) {
+		u32 j = kma_random_below(i + 1), page = pages[i];
+
+		pages[i] = pages[j];
+		pages[j] = page;
+	}
+	for (u32 i = 0; i < STEPS_PAGES; i++)
+		kma_set(vm, STEPS_GPA + pages[i] * PAGE_SIZE, PAGE_SIZE, attributes);
+}
+
+TEST_F_TIMEOUT(memory, page_by_page_in_any_order_comes_to_the_same_as_at_once, 300)
+{
+	struct held at_once;
+
+	kma_random_init();
+	kma_set(self->vm, STEPS_GPA, STEPS_PAGES * PAGE_SIZE, KMA_PRIVATE);
+	at_once = held(&self->view);
+	kma_set(self->vm, STEPS_GPA, STEPS_PAGES * PAGE_SIZE, 0);
+	ASSERT_EMPTY();
+
+	for (enum order order = ASCENDING; order < ORDERS; order++) {
+		char line[64];
+
+		set_in_order(self->vm, order, KMA_PRIVATE);
+		ASSERT_HELD(at_once);
+		KMA_RUN_PRIVATE(line, STEPS_GPA, STEPS_PAGES * PAGE_SIZE);
+		kma_assert_runs(&self->view, line);
+
+		set_in_order(self->vm, (order + 1) % ORDERS, 0);
+		ASSERT_EMPTY();
+		kma_assert_runs(&self->view, "");
+	}
+}
+
+#define SLAB		"radix_tree_node"
+
+/*
+ * What is in use of the slab that nodes come from, by anyone. KASAN and the
+ * CPUs hold on to what was freed until they're asked to let go.
+ */
+static u64 slab_nodes(void)
+{
+	unsigned long active;
+	char line[256];
+	FILE *file;
+
+	file = fopen("/sys/kernel/slab/" SLAB "/shrink", "w");
+	TEST_ASSERT(file, "cannot open the slab's shrink: %s", strerror(errno));
+	fprintf(file, "1\n");
+	fclose(file);
+
+	file = fopen("/proc/slabinfo", "r");
+	TEST_ASSERT(file, "cannot open /proc/slabinfo: %s", strerror(errno));
+	while (fgets(line, sizeof(line), file)) {
+		if (sscanf(line, SLAB " %lu", &active) == 1) {
+			fclose(file);
+			return active;
+		}
+	}
+	TEST_FAIL("/proc/slabinfo has no line '%s'", SLAB);
+}
+
+TEST_F_TIMEOUT(memory, slab_agrees_and_gets_the_nodes_back, 300)
+{
+	const u64 before = slab_nodes();
+	u64 nodes;
+
+	set_every_other_page(self->vm, KMA_GPA, GIB);
+	nodes = held(&self->view).nodes;
+	TEST_ASSERT(nodes >= GIB / PAGE_SIZE / FANOUT, "only %lu nodes", nodes);
+	TEST_ASSERT(slab_nodes() >= before + nodes * 9 / 10,
+		    "the store has %lu nodes, and the slab %lu, after %lu without", nodes,
+		    slab_nodes(), before);
+
+	/* They're freed after a grace period; some others come and go meanwhile. */
+	kma_set(self->vm, KMA_GPA, GIB, KMA_PRIVATE);
+	KMA_WAIT_FOR(slab_nodes() < before + nodes / 10);
+	printf("# figure: " SLAB " objects in use: %lu before, %lu more fragmented, %ld more uniform again\n",
+	       before, nodes, (long)(slab_nodes() - before));
+
+	kma_set(self->vm, KMA_GPA, GIB, 0);
+	ASSERT_EMPTY();
+}
+
+TEST_HARNESS_MAIN
