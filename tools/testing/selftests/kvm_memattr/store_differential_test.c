@@ -60,8 +60,6 @@ static u64 probes[MAX_PROBES], values[MAX_PROBES], nr_probes, at;
 static u8 sweep[ALL_PAGES];
 static bool sweeping;
 
-extern char guest_load_done[];
-
 struct side {
 	const char *name;
 	struct kvm_vm *vm;
@@ -69,19 +67,31 @@ struct side {
 	struct outcome outcomes[MAX_PROBES];
 };
 
-FIXTURE(two) {
+/* The two of them, and what they are held to. */
+struct pair {
 	struct side mainline;
 	struct side module;
 	struct kma_view view;
-	u64 *shared;
-	u64 *plain;
 	u8 *model;
 	u64 operations;
 	u64 accesses;
 	u64 lists;
 	u64 sizes;
+};
+
+FIXTURE(two) {
+	struct pair pair;
 	bool unloads;
 };
+
+/* For messages: enough to have it again. */
+static const char *where(const struct pair *p)
+{
+	static char text[64];
+
+	snprintf(text, sizeof(text), "KMA_SEED=%#lx, operation %lu", kma_seed, p->operations);
+	return text;
+}
 
 static u64 page_gpa(u64 page)
 {
@@ -94,13 +104,13 @@ static u64 shared_word(u64 gpa)
 }
 
 /* The one instruction that may exit, which the host then steps over. */
+#define GUEST_LOAD_BYTES	3
+
 static noinline u64 guest_load(u64 gpa)
 {
 	u64 value;
 
-	asm volatile("mov (%%rdi), %%rax\n"
-		     ".globl guest_load_done\n"
-		     "guest_load_done:\n" : "=a" (value) : "D" (gpa) : "memory");
+	asm volatile("mov (%%rdi), %%rax" : "=a" (value) : "D" (gpa) : "memory");
 	return value;
 }
 
@@ -142,7 +152,7 @@ static void step_over(struct kvm_vcpu *vcpu)
 
 	vcpu_regs_get(vcpu, &regs);
 	regs.rax = 0;
-	regs.rip = (u64)guest_load_done;
+	regs.rip += GUEST_LOAD_BYTES;
 	vcpu_regs_set(vcpu, &regs);
 }
 
@@ -159,7 +169,7 @@ static void run(struct side *side)
 
 		if (ret) {
 			TEST_ASSERT(err == EFAULT && run->exit_reason == KVM_EXIT_MEMORY_FAULT,
-				    "%s: KVM_RUN failed with %s, exit reason %u (seed %#lx)",
+				    "%s: KVM_RUN failed with %s, exit reason %u (KMA_SEED=%#lx)",
 				    side->name, strerror(err), run->exit_reason, kma_seed);
 			o->kind = OUTCOME_FAULT;
 			o->gpa = run->memory_fault.gpa;
@@ -177,7 +187,7 @@ static void run(struct side *side)
 			continue;
 		}
 		TEST_ASSERT(get_ucall(side->vcpu, &uc) == UCALL_SYNC,
-			    "%s: the guest stopped with exit reason %u (%s) (seed %#lx)",
+			    "%s: the guest stopped with exit reason %u (%s) (KMA_SEED=%#lx)",
 			    side->name, run->exit_reason, exit_reason_str(run->exit_reason),
 			    kma_seed);
 		return;
@@ -216,22 +226,25 @@ static void *huge_memory(u64 pages, u64 gpa)
 
 FIXTURE_SETUP(two)
 {
+	struct pair *p = &self->pair;
+	void *shared, *plain;
+
 	KMA_REQUIRE_MODULE();
 
 	/* Both VMs on the same memory: huge pages of one are huge pages of the other. */
-	self->shared = huge_memory(GMEM_PAGES, KMA_GPA);
-	self->plain = huge_memory(PLAIN_PAGES, page_gpa(PLAIN_FIRST));
-	self->model = calloc(ALL_PAGES + 2 * MARGIN, 1);
-	TEST_ASSERT(self->model, "no memory for the model");
-	self->model += MARGIN;
+	shared = huge_memory(GMEM_PAGES, KMA_GPA);
+	plain = huge_memory(PLAIN_PAGES, page_gpa(PLAIN_FIRST));
+	p->model = calloc(ALL_PAGES + 2 * MARGIN, 1);
+	TEST_ASSERT(p->model, "no memory for the model");
+	p->model += MARGIN;
 
 	self->unloads = true;
 	kma_unload();
-	side_init(&self->mainline, "mainline", self->shared, self->plain);
+	side_init(&p->mainline, "mainline", shared, plain);
 	kma_load();
-	side_init(&self->module, "module", self->shared, self->plain);
-	self->view = kma_view_newest();
-	TEST_ASSERT_EQ(kma_get_supported(self->module.vm), KMA_PRIVATE);
+	side_init(&p->module, "module", shared, plain);
+	p->view = kma_view_newest();
+	TEST_ASSERT_EQ(kma_get_supported(p->module.vm), KMA_PRIVATE);
 }
 
 /* In the parent, so that a test that fails leaves the module loaded. */
@@ -240,8 +253,6 @@ FIXTURE_TEARDOWN_PARENT(two)
 	if (self->unloads && !kma_loaded())
 		kma_load();
 }
-
-typedef struct _test_data_two two_t;
 
 /* One page to all of them; where blocks begin and end more often than elsewhere. */
 static void random_range(s64 *first, s64 *end)
@@ -275,10 +286,10 @@ static void random_range(s64 *first, s64 *end)
 	*end = min(start + size, all) - MARGIN;
 }
 
-static void set_both(two_t *self)
+static void set_both(struct pair *p)
 {
 	u64 attributes = kma_random_below(2) ? KMA_PRIVATE : 0;
-	struct side *sides[] = { &self->mainline, &self->module };
+	struct side *sides[] = { &p->mainline, &p->module };
 	s64 first, end;
 
 	random_range(&first, &end);
@@ -286,12 +297,12 @@ static void set_both(two_t *self)
 		int ret = __kma_set(sides[i]->vm, page_gpa(first), (end - first) * PAGE_SIZE,
 				    attributes);
 
-		TEST_ASSERT(!ret, "%s: setting %lx in the pages [%ld, %ld) failed with %s (seed %#lx, operation %lu)",
-			    sides[i]->name, attributes, first, end, strerror(errno), kma_seed,
-			    self->operations);
+		TEST_ASSERT(!ret, "%s: setting %lx in the pages [%ld, %ld): %s (%s)",
+			    sides[i]->name, attributes, first, end, strerror(errno),
+			    where(p));
 	}
-	memset(self->model + first, !!attributes, end - first);
-	self->operations++;
+	memset(p->model + first, !!attributes, end - first);
+	p->operations++;
 }
 
 static bool in_gmem(u64 page)
@@ -309,14 +320,14 @@ static bool in_plain(u64 page)
  * found none once may find none again, though the page is private by now: KVM
  * remembers that, and a set has it forget that in slots only.
  */
-static bool is_expected(two_t *self, u64 page, const struct outcome *got)
+static bool is_expected(struct pair *p, u64 page, const struct outcome *got)
 {
 	struct outcome read = { .kind = OUTCOME_READ };
 	struct outcome shared = { .kind = OUTCOME_READ, .value = shared_word(page_gpa(page)) };
 	struct outcome mmio = { .kind = OUTCOME_MMIO, .gpa = page_gpa(page), .size = sizeof(u64) };
 	struct outcome fault = { .kind = OUTCOME_FAULT, .gpa = page_gpa(page), .size = PAGE_SIZE,
 				 .flags = KVM_MEMORY_EXIT_FLAG_PRIVATE };
-	bool private = self->model[page];
+	bool private = p->model[page];
 
 #define IS(_what)	(!memcmp(got, &(_what), sizeof(*got)))
 	if (in_gmem(page))
@@ -327,7 +338,7 @@ static bool is_expected(two_t *self, u64 page, const struct outcome *got)
 #undef IS
 }
 
-static void probe(two_t *self, struct side *side, const u64 *pages, u64 nr)
+static void probe(struct pair *p, struct side *side, const u64 *pages, u64 nr)
 {
 	u64 *gpas = GUESTS(side, probes), *read = GUESTS(side, values);
 
@@ -344,23 +355,22 @@ static void probe(two_t *self, struct side *side, const u64 *pages, u64 nr)
 			got->kind = OUTCOME_READ;
 			got->value = read[i];
 		}
-		TEST_ASSERT(is_expected(self, pages[i], got),
-			    "%s: page %lu, %s: kind %lu gpa %lx size %lx flags %lx value %lx (seed %#lx, after operation %lu)",
-			    side->name, pages[i], self->model[pages[i]] ? "private" : "shared",
-			    got->kind, got->gpa, got->size, got->flags, got->value, kma_seed,
-			    self->operations);
+		TEST_ASSERT(is_expected(p, pages[i], got),
+			    "%s: page %lu, %s: kind %lu gpa %lx size %lx flags %lx value %lx (%s)",
+			    side->name, pages[i], p->model[pages[i]] ? "private" : "shared",
+			    got->kind, got->gpa, got->size, got->flags, got->value, where(p));
 	}
 }
 
 /* Pages beside some boundaries of runs, and some others. */
-static void probe_both(two_t *self)
+static void probe_both(struct pair *p)
 {
 	u64 pages[MAX_PROBES], nr = 0, start = kma_random_below(ALL_PAGES);
 
 	for (u64 i = 1; i < ALL_PAGES && nr + 4 <= MAX_PROBES * 3 / 4; i++) {
 		u64 page = (start + i) % ALL_PAGES;
 
-		if (!page || self->model[page] == self->model[page - 1])
+		if (!page || p->model[page] == p->model[page - 1])
 			continue;
 		/* Far from all of them where there are many. */
 		if (nr >= 64 && kma_random_below(8))
@@ -372,22 +382,21 @@ static void probe_both(two_t *self)
 	while (nr < MAX_PROBES / 2)
 		pages[nr++] = kma_random_below(ALL_PAGES);
 
-	probe(self, &self->mainline, pages, nr);
-	probe(self, &self->module, pages, nr);
-	TEST_ASSERT(!memcmp(self->mainline.outcomes, self->module.outcomes,
+	probe(p, &p->mainline, pages, nr);
+	probe(p, &p->module, pages, nr);
+	TEST_ASSERT(!memcmp(p->mainline.outcomes, p->module.outcomes,
 			    nr * sizeof(struct outcome)),
-		    "outcomes differ (seed %#lx, after operation %lu)", kma_seed,
-		    self->operations);
-	self->accesses += nr;
+		    "outcomes differ (%s)", where(p));
+	p->accesses += nr;
 }
 
 /* The guest reads all that it can without an exit. */
-static void sweep_side(two_t *self, struct side *side)
+static void sweep_side(struct pair *p, struct side *side)
 {
 	u8 *pages = GUESTS(side, sweep);
 
 	for (u64 page = 0; page < ALL_PAGES; page++)
-		pages[page] = in_gmem(page) || (in_plain(page) && !self->model[page]);
+		pages[page] = in_gmem(page) || (in_plain(page) && !p->model[page]);
 	GUESTS(side, sweeping) = true;
 	run(side);
 	TEST_ASSERT_EQ(side->outcomes[GUESTS(side, at)].kind, OUTCOME_NONE);
@@ -395,37 +404,34 @@ static void sweep_side(two_t *self, struct side *side)
 	for (u64 page = 0; page < ALL_PAGES; page++) {
 		u8 want = SEEN_NOTHING;
 
-		if (in_gmem(page) || (in_plain(page) && !self->model[page]))
-			want = self->model[page] ? SEEN_ZERO : SEEN_SHARED;
+		if (in_gmem(page) || (in_plain(page) && !p->model[page]))
+			want = p->model[page] ? SEEN_ZERO : SEEN_SHARED;
 		TEST_ASSERT(pages[page] == want,
-			    "%s: page %lu, wanted %u, got %u (seed %#lx, after operation %lu)",
-			    side->name, page, want, pages[page], kma_seed, self->operations);
+			    "%s: page %lu, wanted %u, got %u (%s)", side->name, page,
+			    want, pages[page], where(p));
 	}
 }
 
-static void compare_runs(two_t *self)
+static void compare_runs(struct pair *p)
 {
 	struct kma_run_list want = {};
-	char when[64];
 
 	for (s64 page = -(s64)MARGIN; page < (s64)(ALL_PAGES + MARGIN); page++)
-		if (self->model[page])
+		if (p->model[page])
 			kma_run_add(&want, page_gpa(page), PAGE_SIZE);
-	snprintf(when, sizeof(when), "seed %#lx, after operation %lu", kma_seed,
-		 self->operations);
-	kma_assert_run_list(&self->view, &want, when);
+	kma_assert_run_list(&p->view, &want, where(p));
 	kma_run_list_free(&want);
-	self->lists++;
+	p->lists++;
 }
 
-#define COMPARE_STAT(_self, _stat)						\
+#define COMPARE_STAT(_stat)							\
 do {										\
-	u64 __a = vm_get_stat((_self)->mainline.vm, _stat);			\
-	u64 __b = vm_get_stat((_self)->module.vm, _stat);			\
+	u64 __a = vm_get_stat(p->mainline.vm, _stat);			\
+	u64 __b = vm_get_stat(p->module.vm, _stat);				\
 										\
 	TEST_ASSERT(__a == __b,							\
-		    #_stat " is %lu on mainline and %lu with the module (seed %#lx, after operation %lu)",\
-		    __a, __b, kma_seed, (_self)->operations);			\
+		    #_stat " is %lu on mainline, %lu with the module (%s)",\
+		    __a, __b, where(p));				\
 } while (0)
 
 /*
@@ -433,43 +439,49 @@ do {										\
  * be: what a change has zapped is mapped anew, in a larger page if one has
  * become possible.
  */
-static void sweep_both(two_t *self)
+static void sweep_both(struct pair *p)
 {
-	sweep_side(self, &self->mainline);
-	sweep_side(self, &self->module);
-	COMPARE_STAT(self, pages_4k);
-	COMPARE_STAT(self, pages_2m);
-	COMPARE_STAT(self, pages_1g);
-	self->accesses += ALL_PAGES;
-	self->sizes++;
+	sweep_side(p, &p->mainline);
+	sweep_side(p, &p->module);
+	COMPARE_STAT(pages_4k);
+	COMPARE_STAT(pages_2m);
+	COMPARE_STAT(pages_1g);
+	p->accesses += ALL_PAGES;
+	p->sizes++;
+}
+
+static bool done(u64 rounds, struct timespec began)
+{
+	return rounds > MIN_ROUNDS && timespec_elapsed(began).tv_sec >= SECONDS;
 }
 
 TEST_F_TIMEOUT(two, guests_on_mainline_and_on_the_module_see_and_map_the_same, 800)
 {
+	struct pair *p = &self->pair;
 	struct timespec began;
 	u64 rounds, huge = 0;
 
 	kma_random_init();
 	clock_gettime(CLOCK_MONOTONIC, &began);
 
-	sweep_both(self);
-	TEST_ASSERT_EQ(vm_get_stat(self->module.vm, pages_2m), GMEM_PAGES * PAGE_SIZE / SZ_2M);
+	sweep_both(p);
+	TEST_ASSERT_EQ(vm_get_stat(p->module.vm, pages_2m), GMEM_PAGES * PAGE_SIZE / SZ_2M);
 
-	for (rounds = 1; rounds <= MIN_ROUNDS ||
-			 timespec_elapsed(began).tv_sec < SECONDS; rounds++) {
+	for (rounds = 1; !done(rounds, began); rounds++) {
 		for (u64 i = kma_random_below(4); i < 4; i++)
-			set_both(self);
-		probe_both(self);
+			set_both(p);
+		probe_both(p);
 		if (rounds % 4 == 0)
-			compare_runs(self);
+			compare_runs(p);
 		if (rounds % ROUNDS_A_SWEEP == 0) {
-			sweep_both(self);
-			huge += !!vm_get_stat(self->module.vm, pages_2m);
+			sweep_both(p);
+			huge += !!vm_get_stat(p->module.vm, pages_2m);
 		}
 	}
 
-	printf("# figure: %lu sets in both VMs, %lu accesses, %lu lists of runs, %lu counts of page sizes compared\n",
-	       self->operations, self->accesses, self->lists, self->sizes);
+	printf("# figure: after %lu sets in both VMs: compared %lu accesses, %lu lists of runs, ",
+	       p->operations, p->accesses, p->lists);
+	printf("%lu counts of pages by size\n", p->sizes);
 	TEST_ASSERT(huge, "no block was ever mapped as one page again");
 }
 

@@ -8,7 +8,7 @@
 #include "kvm_memattr_module.h"
 #include "kvm_memattr_random.h"
 
-#define TIB		(1ull << 40)
+#define TIB		BIT_ULL(40)
 #define GIB		((u64)SZ_1G)
 
 /* Aligned blocks of 64^k pages are entries, with 64 of them in a node. */
@@ -267,8 +267,8 @@ TEST_F_TIMEOUT(memory, slab_agrees_and_gets_the_nodes_back, 300)
 	/* They're freed after a grace period; some others come and go meanwhile. */
 	kma_set(self->vm, KMA_GPA, GIB, KMA_PRIVATE);
 	KMA_WAIT_FOR(slab_nodes() < before + nodes / 10);
-	printf("# figure: " SLAB " objects in use: %lu before, %lu more fragmented, %ld more uniform again\n",
-	       before, nodes, (long)(slab_nodes() - before));
+	printf("# figure: " SLAB ": %lu more when fragmented, %ld more when uniform again\n",
+	       nodes, (long)(slab_nodes() - before));
 
 	kma_set(self->vm, KMA_GPA, GIB, 0);
 	ASSERT_EMPTY();

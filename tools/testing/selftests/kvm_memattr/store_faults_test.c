@@ -1,0 +1,454 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Each allocation on the way of a request fails in turn, or each from one on:
+ * the request fails with ENOMEM and nothing has changed, or it has taken its
+ * full effect. Fault injection is not in the release kernel.
+ */
+/* variants: debug */
+#include <sys/mman.h>
+
+#include "kvm_memattr_guest.h"
+#include "kvm_memattr_module.h"
+
+#define FAILSLAB	"/sys/kernel/debug/failslab/"
+#define FAIL_PAGE	"/sys/kernel/debug/fail_page_alloc/"
+
+/* What a node of the store takes, in which a budget is counted. */
+#define NODE_BYTES	576
+#define ENOUGH_TIMES	1000000
+
+/* No request makes as many allocations. */
+#define MOST_FAULTS	20000
+
+enum how {
+	/* One allocation fails, and what is tried in its place does not. */
+	NTH_FAILS,
+	/* Memory has run out: all fail from some point on. */
+	ALL_FAIL_FROM,
+};
+
+/* Open, as opening allocates. */
+struct knobs {
+	int nth;
+	int make_fail;
+	int times;
+	int space;
+};
+
+static void write_knob(int fd, long value)
+{
+	char text[32];
+	int len = snprintf(text, sizeof(text), "%ld\n", value);
+
+	TEST_ASSERT(pwrite(fd, text, len, 0) == len, "cannot write %ld: %s", value,
+		    strerror(errno));
+}
+
+static long read_knob(int fd)
+{
+	char text[32] = {};
+
+	TEST_ASSERT(pread(fd, text, sizeof(text) - 1, 0) > 0, "cannot read: %s",
+		    strerror(errno));
+	return atol(text);
+}
+
+static int open_knob(const char *path)
+{
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+
+	TEST_ASSERT(fd >= 0, "cannot open %s: %s", path, strerror(errno));
+	return fd;
+}
+
+static void write_once(const char *path, const char *text)
+{
+	int fd = open_knob(path);
+
+	TEST_ASSERT(write(fd, text, strlen(text)) == strlen(text), "cannot write %s: %s", path,
+		    strerror(errno));
+	close(fd);
+}
+
+/* Faults in all kinds of allocations, of this task only, with no word in the log. */
+static void knobs_open(struct knobs *knobs, enum how how)
+{
+	char path[64];
+
+	write_once(FAILSLAB "ignore-gfp-wait", "N");
+	write_once(FAIL_PAGE "ignore-gfp-wait", "N");
+	write_once(FAIL_PAGE "ignore-gfp-highmem", "N");
+	write_once(FAIL_PAGE "min-order", "0");
+	write_once(FAILSLAB "verbose", "0");
+	write_once(FAIL_PAGE "verbose", "0");
+	write_once(FAILSLAB "task-filter", "Y");
+	write_once(FAILSLAB "interval", "1");
+	write_once(FAILSLAB "probability", how == ALL_FAIL_FROM ? "100" : "0");
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/fail-nth", kvm_gettid());
+	knobs->nth = open_knob(path);
+	snprintf(path, sizeof(path), "/proc/self/task/%d/make-it-fail", kvm_gettid());
+	knobs->make_fail = open_knob(path);
+	knobs->times = open_knob(FAILSLAB "times");
+	knobs->space = open_knob(FAILSLAB "space");
+
+	/* The faults are for the request, not for the pages that the test itself needs. */
+	TEST_ASSERT(!mlockall(MCL_CURRENT | MCL_FUTURE), "mlockall: %s", strerror(errno));
+}
+
+/* As it was at boot. */
+static void knobs_reset(void)
+{
+	write_once(FAILSLAB "probability", "0");
+	write_once(FAILSLAB "task-filter", "N");
+	write_once(FAILSLAB "times", "1");
+	write_once(FAILSLAB "space", "0");
+	write_once(FAILSLAB "verbose", "2");
+	write_once(FAIL_PAGE "verbose", "2");
+	write_once(FAIL_PAGE "min-order", "1");
+	write_once(FAIL_PAGE "ignore-gfp-highmem", "Y");
+	write_once(FAIL_PAGE "ignore-gfp-wait", "Y");
+	write_once(FAILSLAB "ignore-gfp-wait", "Y");
+}
+
+/* Faults, and the VM whose requests meet them. */
+struct subject {
+	enum how how;
+	struct knobs knobs;
+	struct kvm_vm *vm;
+	struct kma_view view;
+};
+
+static void faults_begin(const struct subject *s, long n)
+{
+	const struct knobs *knobs = &s->knobs;
+
+	if (s->how == NTH_FAILS) {
+		write_knob(knobs->nth, n);
+		return;
+	}
+	write_knob(knobs->times, ENOUGH_TIMES);
+	write_knob(knobs->space, n * NODE_BYTES);
+	write_knob(knobs->make_fail, 1);
+}
+
+/* Returns whether there was a fault. */
+static bool faults_end(const struct subject *s)
+{
+	const struct knobs *knobs = &s->knobs;
+	bool injected;
+
+	if (s->how == NTH_FAILS) {
+		injected = !read_knob(knobs->nth);
+		write_knob(knobs->nth, 0);
+		return injected;
+	}
+	write_knob(knobs->make_fail, 0);
+	return read_knob(knobs->times) != ENOUGH_TIMES;
+}
+
+FIXTURE(faults) {
+	struct subject subject;
+	bool armed;
+};
+
+FIXTURE_VARIANT(faults) {
+	enum how how;
+};
+
+FIXTURE_VARIANT_ADD(faults, nth) {
+	.how = NTH_FAILS,
+};
+
+FIXTURE_VARIANT_ADD(faults, from_nth_on) {
+	.how = ALL_FAIL_FROM,
+};
+
+FIXTURE_SETUP(faults)
+{
+	struct subject *s = &self->subject;
+
+	KMA_REQUIRE_PROTECTED_VMS();
+	s->how = variant->how;
+	s->vm = vm_create_barebones_type(KVM_X86_SW_PROTECTED_VM);
+	s->view = kma_view_newest();
+	self->armed = true;
+	knobs_open(&s->knobs, s->how);
+}
+
+/* In the parent, so that a test that fails leaves no fault behind. */
+FIXTURE_TEARDOWN_PARENT(faults)
+{
+	if (self->armed)
+		knobs_reset();
+}
+
+/* All that can be seen of a VM's store from outside. */
+struct state {
+	char *runs;
+	u64 blocks;
+	u64 nodes;
+	u64 sets;
+	u64 unchanged;
+	u64 pages_set;
+	u64 runs_zapped;
+	u64 pages_zapped;
+};
+
+static struct state state_of(const struct kma_view *view)
+{
+	return (struct state) {
+		.runs = kma_runs(view),
+		.blocks = kma_stat(view, "blocks"),
+		.nodes = kma_stat(view, "nodes"),
+		.sets = kma_stat(view, "sets"),
+		.unchanged = kma_stat(view, "sets_unchanged"),
+		.pages_set = kma_stat(view, "pages_set"),
+		.runs_zapped = kma_stat(view, "runs_zapped"),
+		.pages_zapped = kma_stat(view, "pages_zapped"),
+	};
+}
+
+static bool same_store(const struct state *a, const struct state *b)
+{
+	return !strcmp(a->runs, b->runs) && a->blocks == b->blocks && a->nodes == b->nodes;
+}
+
+static bool same_counters(const struct state *a, const struct state *b)
+{
+	return a->sets == b->sets && a->unchanged == b->unchanged &&
+	       a->pages_set == b->pages_set && a->runs_zapped == b->runs_zapped &&
+	       a->pages_zapped == b->pages_zapped;
+}
+
+static const char *describe(const struct state *s)
+{
+	char *text;
+	int len;
+
+	len = asprintf(&text,
+		       "%lu blocks in %lu nodes, %lu sets, %lu unchanged, %lu pages set, %lu runs and %lu pages zapped, runs\n%s",
+		       s->blocks, s->nodes, s->sets, s->unchanged, s->pages_set, s->runs_zapped,
+		       s->pages_zapped, s->runs);
+	TEST_ASSERT(len >= 0, "no memory");
+	return text;
+}
+
+/* In pages. */
+struct step {
+	u64 first;
+	u64 nr;
+	u64 attributes;
+};
+
+#define B1		64ull
+#define B2		(B1 * 64)
+#define B3		(B2 * 64)
+#define TIB		BIT_ULL(28)
+#define FAR		BIT_ULL(51)
+#define ALL		(BIT_ULL(51) | BIT_ULL(50))
+
+struct shape {
+	const char *name;
+	/* What is there before, in order. */
+	struct step before[4];
+	/* Pages of which every other one is private then. */
+	u64 alternate;
+	struct step request;
+};
+
+static const struct shape shapes[] = {
+	{ "page 0 of an empty store", {}, 0, { 0, 1, KMA_PRIVATE } },
+	{ "a page of an empty store", {}, 0, { B3 + 5, 1, KMA_PRIVATE } },
+	{ "a block of an empty store", {}, 0, { 3 * B2, B2, KMA_PRIVATE } },
+	{ "both ends within blocks", {}, 0, { B1 - 1, 3 * B2 + 2, KMA_PRIVATE } },
+	{ "both ends within blocks, far apart", {}, 0, { B3 - 1, TIB - 2 * B3, KMA_PRIVATE } },
+	{ "a page of a uniform TiB", { { 0, TIB, KMA_PRIVATE } }, 0, { TIB / 2 + 77, 1, 0 } },
+	{ "the first page of a uniform TiB", { { 0, TIB, KMA_PRIVATE } }, 0, { 0, 1, 0 } },
+	{ "the last page of a uniform TiB", { { 0, TIB, KMA_PRIVATE } }, 0, { TIB - 1, 1, 0 } },
+	{ "all but both ends of a uniform TiB", { { 0, TIB, KMA_PRIVATE } }, 0,
+	  { 5, TIB - 12, 0 } },
+	{ "the middle of a uniform block", { { B3, B3, KMA_PRIVATE } }, 0,
+	  { B3 + 5 * B2 + 7, 3 * B2, 0 } },
+	{ "blocks within a uniform block", { { B3, B3, KMA_PRIVATE } }, 0,
+	  { B3 + 5 * B2, 3 * B2, 0 } },
+	{ "a page that the tree has to grow for", { { 0, 1, KMA_PRIVATE } }, 0,
+	  { FAR, 1, KMA_PRIVATE } },
+	{ "a range that the tree has to grow for", { { 0, B1, KMA_PRIVATE } }, 0,
+	  { 1, FAR, KMA_PRIVATE } },
+	{ "page 0 beside a far one", { { FAR, 1, KMA_PRIVATE } }, 0, { 0, 1, KMA_PRIVATE } },
+	{ "the last page of a block", { { B1, B1 - 1, KMA_PRIVATE } }, 0,
+	  { 2 * B1 - 1, 1, KMA_PRIVATE } },
+	{ "the last page of a block of blocks", { { B3, B3 - 1, KMA_PRIVATE } }, 0,
+	  { 2 * B3 - 1, 1, KMA_PRIVATE } },
+	{ "across many runs", {}, 1000, { 3, B2, KMA_PRIVATE } },
+	{ "across many runs, to shared", {}, 1000, { 3, B2, 0 } },
+	{ "many runs within a uniform TiB", { { B3, TIB, KMA_PRIVATE } }, 1000,
+	  { 10, TIB / 2, KMA_PRIVATE } },
+	{ "uniform blocks beside holes", { { 0, 4 * B3, KMA_PRIVATE }, { B3 + 1, B2, 0 },
+					   { 3 * B3 - 1, 2, 0 } }, 0,
+	  { B2 + 9, 3 * B3, 0 } },
+};
+
+static void set(struct kvm_vm *vm, const struct step *step)
+{
+	kma_set(vm, step->first * PAGE_SIZE, step->nr * PAGE_SIZE, step->attributes);
+}
+
+static void make_before(struct subject *s, const struct shape *shape)
+{
+	const struct step all = { 0, ALL, 0 };
+
+	set(s->vm, &all);
+	for (int i = 0; i < ARRAY_SIZE(shape->before) && shape->before[i].nr; i++)
+		set(s->vm, &shape->before[i]);
+	for (u64 page = 0; page < shape->alternate; page += 2)
+		kma_set(s->vm, page * PAGE_SIZE, PAGE_SIZE, KMA_PRIVATE);
+}
+
+/* Returns how often the request has failed. */
+static long each_allocation_fails(struct subject *s, const struct shape *shape)
+{
+	struct state before, after, wanted;
+	long n, failed = 0;
+	bool injected;
+
+	make_before(s, shape);
+	set(s->vm, &shape->request);
+	wanted = state_of(&s->view);
+
+	for (n = 1, injected = true; injected; n++) {
+		int ret, err;
+
+		TEST_ASSERT(n < MOST_FAULTS, "%s: does not come to an end", shape->name);
+		make_before(s, shape);
+		before = state_of(&s->view);
+
+		faults_begin(s, n);
+		ret = __kma_set(s->vm, shape->request.first * PAGE_SIZE,
+				shape->request.nr * PAGE_SIZE, shape->request.attributes);
+		err = errno;
+		injected = faults_end(s);
+
+		after = state_of(&s->view);
+		if (ret) {
+			TEST_ASSERT(injected && err == ENOMEM, "%s, fault %ld: %s%s", shape->name,
+				    n, strerror(err), injected ? "" : ", and there was no fault");
+			TEST_ASSERT(same_store(&before, &after) && same_counters(&before, &after),
+				    "%s, fault %ld: was\n%sis\n%s", shape->name, n,
+				    describe(&before), describe(&after));
+			failed++;
+
+			/* And there is nothing in the way of the next attempt. */
+			set(s->vm, &shape->request);
+			free(after.runs);
+			after = state_of(&s->view);
+		}
+		TEST_ASSERT(same_store(&wanted, &after) && after.sets == before.sets + 1,
+			    "%s, fault %ld: wanted\n%sgot\n%s", shape->name, n,
+			    describe(&wanted), describe(&after));
+		free(before.runs);
+		free(after.runs);
+	}
+	printf("# figure: %s: %ld faults, %ld times ENOMEM\n", shape->name, n - 2, failed);
+	free(wanted.runs);
+	return failed;
+}
+
+TEST_F_TIMEOUT(faults, set_that_meets_a_fault_fails_as_a_whole_or_succeeds, 800)
+{
+	struct subject *s = &self->subject;
+
+	for (int i = 0; i < ARRAY_SIZE(shapes); i++) {
+		long failed = each_allocation_fails(s, &shapes[i]);
+
+		/* Where one allocation fails, another may serve in its place. */
+		TEST_ASSERT(failed || s->how == NTH_FAILS,
+			    "%s: without memory, and never failed", shapes[i].name);
+	}
+}
+
+/* A request that needs no memory does not ask for any. */
+TEST_F(faults, request_that_changes_nothing_meets_no_fault)
+{
+	struct subject *s = &self->subject;
+	const struct step whole = { 0, TIB, KMA_PRIVATE }, part = { 77, B3, KMA_PRIVATE };
+	const struct step none = { 2 * TIB, TIB, 0 };
+
+	set(s->vm, &whole);
+	faults_begin(s, 1);
+	set(s->vm, &part);
+	set(s->vm, &none);
+	TEST_ASSERT(!faults_end(s), "it has allocated memory");
+}
+
+/* The counter @alive is back where it was, whatever of it has been made. */
+static void wait_for_alive(const char *alive, u64 before)
+{
+	KMA_WAIT_FOR(kma_total(alive) == before);
+}
+
+TEST_F_TIMEOUT(faults, vm_whose_creation_fails_leaves_nothing, 800)
+{
+	struct subject *s = &self->subject;
+	u64 before = kma_total("vms_alive");
+	long n, failed = 0;
+	bool injected;
+	int refcnt = kma_refcnt();
+
+	for (n = 1, injected = true; injected; n++) {
+		int fd, err;
+
+		TEST_ASSERT(n < MOST_FAULTS, "does not come to an end");
+		faults_begin(s, n);
+		fd = __kvm_ioctl(s->vm->kvm_fd, KVM_CREATE_VM,
+				 (void *)(unsigned long)KVM_X86_SW_PROTECTED_VM);
+		err = errno;
+		injected = faults_end(s);
+
+		if (fd < 0) {
+			TEST_ASSERT(injected && err == ENOMEM, "fault %ld: %s%s", n, strerror(err),
+				    injected ? "" : ", and there was no fault");
+			failed++;
+		} else {
+			close(fd);
+		}
+		wait_for_alive("vms_alive", before);
+	}
+	KMA_WAIT_FOR(kma_refcnt() == refcnt);
+	printf("# figure: creating a VM: %ld faults, %ld times ENOMEM\n", n - 2, failed);
+	TEST_ASSERT(failed, "it never failed");
+}
+
+TEST_F_TIMEOUT(faults, guest_memfd_whose_creation_fails_leaves_nothing, 800)
+{
+	struct subject *s = &self->subject;
+	u64 before = kma_total("gmem_inodes_alive");
+	long n, failed = 0;
+	bool injected;
+	int refcnt = kma_refcnt();
+
+	for (n = 1, injected = true; injected; n++) {
+		int fd, err;
+
+		TEST_ASSERT(n < MOST_FAULTS, "does not come to an end");
+		faults_begin(s, n);
+		fd = __vm_create_guest_memfd(s->vm, KMA_SIZE, 0);
+		err = errno;
+		injected = faults_end(s);
+
+		if (fd < 0) {
+			TEST_ASSERT(injected && err == ENOMEM, "fault %ld: %s%s", n, strerror(err),
+				    injected ? "" : ", and there was no fault");
+			failed++;
+		} else {
+			close(fd);
+		}
+		wait_for_alive("gmem_inodes_alive", before);
+	}
+	KMA_WAIT_FOR(kma_refcnt() == refcnt);
+	printf("# figure: creating a guest_memfd: %ld faults, %ld times ENOMEM\n", n - 2, failed);
+	TEST_ASSERT(failed, "it never failed");
+}
+
+TEST_HARNESS_MAIN
