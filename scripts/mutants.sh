@@ -6,7 +6,7 @@
 . "$(dirname "$0")/lib.sh"
 
 MUTANTS=$TOP/tools/testing/mutants
-GROUPS_RUN=attributes,zap,kunit
+GROUPS_RUN=attributes,zap,store,kunit
 work=$CACHE/mutants
 export PYTHONDONTWRITEBYTECODE=1
 

@@ -43,6 +43,8 @@ cat > "$session/enter" <<EOF
 MODPROBE="-d $session/root"
 . $TOP/scripts/guest/load-module
 mountpoint -q /sys/kernel/debug || mount -t debugfs debug /sys/kernel/debug
+# For the tests that unload the module and load it again.
+export KVM_MEMATTR_KO=$session/root/lib/modules/\$(uname -r)/updates/kvm_memattr.ko
 load_kvm || exit 125
 [ "${SHELL_MODULE:-}" = no ] || load_module kvm_memattr ${module_params[*]} || exit 125
 unset MODPROBE
