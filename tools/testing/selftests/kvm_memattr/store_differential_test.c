@@ -64,6 +64,9 @@ struct side {
 	const char *name;
 	struct kvm_vm *vm;
 	struct kvm_vcpu *vcpu;
+	void *shared;
+	void *plain;
+	int gmem;
 	struct outcome outcomes[MAX_PROBES];
 };
 
@@ -194,19 +197,25 @@ static void run(struct side *side)
 	}
 }
 
+/* With both slots, or without any. */
+static void side_slots(struct side *side, bool there)
+{
+	vm_set_user_memory_region2(side->vm, KMA_SLOT, KVM_MEM_GUEST_MEMFD, KMA_GPA,
+				   there ? GMEM_PAGES * PAGE_SIZE : 0, side->shared,
+				   side->gmem, 0);
+	vm_set_user_memory_region2(side->vm, KMA_SLOT + 1, 0, page_gpa(PLAIN_FIRST),
+				   there ? PLAIN_PAGES * PAGE_SIZE : 0, side->plain, 0, 0);
+}
+
 static void side_init(struct side *side, const char *name, void *shared, void *plain)
 {
-	struct vm_shape shape = kma_protected_shape;
-	int gmem;
-
 	side->name = name;
+	side->shared = shared;
+	side->plain = plain;
+	side->vm = vm_create_shape_with_one_vcpu(kma_protected_shape, &side->vcpu, guest_code);
 	/* The file has to stay open: a slot doesn't hold it. */
-	side->vm = vm_create_shape_with_one_vcpu(shape, &side->vcpu, guest_code);
-	gmem = vm_create_guest_memfd(side->vm, GMEM_PAGES * PAGE_SIZE, 0);
-	vm_set_user_memory_region2(side->vm, KMA_SLOT, KVM_MEM_GUEST_MEMFD, KMA_GPA,
-				   GMEM_PAGES * PAGE_SIZE, shared, gmem, 0);
-	vm_set_user_memory_region2(side->vm, KMA_SLOT + 1, 0, page_gpa(PLAIN_FIRST),
-				   PLAIN_PAGES * PAGE_SIZE, plain, 0, 0);
+	side->gmem = vm_create_guest_memfd(side->vm, GMEM_PAGES * PAGE_SIZE, 0);
+	side_slots(side, true);
 	virt_map(side->vm, KMA_GPA, KMA_GPA, ALL_PAGES);
 	/* Whatever it touches besides. */
 	run(side);
@@ -316,9 +325,10 @@ static bool in_plain(u64 page)
 }
 
 /*
- * What a page must do by the model. Where there is no slot, an access that has
- * found none once may find none again, though the page is private by now: KVM
- * remembers that, and a set has it forget that in slots only.
+ * What a page must do by the model. Where there is no slot, KVM remembers that
+ * an access has found none, as MMIO is shared, and a set has it forget that in
+ * slots only. A page that is private by now is MMIO still, or, after a change
+ * of the slots, an exit as if the access had been shared: that's mainline's.
  */
 static bool is_expected(struct pair *p, u64 page, const struct outcome *got)
 {
@@ -327,6 +337,7 @@ static bool is_expected(struct pair *p, u64 page, const struct outcome *got)
 	struct outcome mmio = { .kind = OUTCOME_MMIO, .gpa = page_gpa(page), .size = sizeof(u64) };
 	struct outcome fault = { .kind = OUTCOME_FAULT, .gpa = page_gpa(page), .size = PAGE_SIZE,
 				 .flags = KVM_MEMORY_EXIT_FLAG_PRIVATE };
+	struct outcome stale = { .kind = OUTCOME_FAULT, .gpa = page_gpa(page), .size = PAGE_SIZE };
 	bool private = p->model[page];
 
 #define IS(_what)	(!memcmp(got, &(_what), sizeof(*got)))
@@ -334,7 +345,7 @@ static bool is_expected(struct pair *p, u64 page, const struct outcome *got)
 		return private ? IS(read) : IS(shared);
 	if (in_plain(page))
 		return private ? IS(fault) : IS(shared);
-	return IS(mmio) || (private && IS(fault));
+	return IS(mmio) || (private && (IS(fault) || IS(stale)));
 #undef IS
 }
 
@@ -388,6 +399,16 @@ static void probe_both(struct pair *p)
 			    nr * sizeof(struct outcome)),
 		    "outcomes differ (%s)", where(p));
 	p->accesses += nr;
+}
+
+/* What is set while there are no slots counts when there are. */
+static void renew_slots(struct pair *p)
+{
+	side_slots(&p->mainline, false);
+	side_slots(&p->module, false);
+	set_both(p);
+	side_slots(&p->mainline, true);
+	side_slots(&p->module, true);
 }
 
 /* The guest reads all that it can without an exit. */
@@ -470,6 +491,8 @@ TEST_F_TIMEOUT(two, guests_on_mainline_and_on_the_module_see_and_map_the_same, 8
 	for (rounds = 1; !done(rounds, began); rounds++) {
 		for (u64 i = kma_random_below(4); i < 4; i++)
 			set_both(p);
+		if (!kma_random_below(8))
+			renew_slots(p);
 		probe_both(p);
 		if (rounds % 4 == 0)
 			compare_runs(p);
