@@ -205,9 +205,10 @@ class Boot:
         env = dict(os.environ)
         if self.module_dir:
             env["MODULE_DIR"] = str(self.module_dir)
-        # Room for one page of 1 GiB, which others may borrow: later on there is no such
-        # stretch of memory.
-        env["BOOT_PARAMS"] = "hugetlb_cma=1G " + env.get("BOOT_PARAMS", "")
+        if any(job.own for job in self.jobs):
+            # Room for one page of 1 GiB, which others may borrow: later on there is no
+            # such stretch of memory.
+            env["BOOT_PARAMS"] = "hugetlb_cma=1G " + env.get("BOOT_PARAMS", "")
         subprocess.run([TOP / "scripts" / "initramfs.sh", self.variant, self.folder, *programs],
                        check=True, env=env)
         output = self.folder / "output.log"
