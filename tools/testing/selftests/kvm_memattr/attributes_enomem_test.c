@@ -14,9 +14,17 @@
 
 #define CGROUP_ROOT	"/sys/fs/cgroup"
 
-/* A page takes 9 bytes of store, this range more than twice the limit's 1 MiB. */
-#define RANGE_SIZE	SZ_1G
-#define LIMIT		SZ_1M
+/*
+ * A page on its own takes a node of the store, of less than a KiB, if there is no
+ * other in the 64 pages around it.
+ */
+#define STRIDE		(64ull * PAGE_SIZE)
+#define LIMIT		SZ_512K
+#define MOST_PAGES	(4 * LIMIT / 576)
+
+/* A uniform block in front of the single pages. */
+#define BLOCK_SIZE	((u64)SZ_1G)
+#define PAGES_GPA	(KMA_GPA + BLOCK_SIZE)
 
 FIXTURE(enomem) {
 	struct kvm_vm *vm;
@@ -67,65 +75,107 @@ static void limit(const char *cgroup, long bytes)
 		    "cannot limit %s to %ld bytes", cgroup, bytes);
 }
 
-TEST_F(enomem, failed_set_changes_nothing)
+/* Sets single pages until there is no memory for one more. Returns how many. */
+static int fill(struct kvm_vm *vm, const char *cgroup)
 {
-	char line[64];
-	long before;
+	int pages;
 
-	/* Two attributed pages, one of them within what is to fail. */
-	kma_set(self->vm, KMA_GPA + SZ_1M, 2 * PAGE_SIZE, KMA_PRIVATE);
-	KMA_RUN_PRIVATE(line, KMA_GPA + SZ_1M, 2 * PAGE_SIZE);
-
-	before = charged(self->cgroup);
-	limit(self->cgroup, before + LIMIT);
-	KMA_ASSERT_ERRNO(ENOMEM, __kma_set(self->vm, KMA_GPA + SZ_1M + PAGE_SIZE,
-					   RANGE_SIZE, KMA_PRIVATE));
-	kma_assert_runs(&self->view, line);
-	TEST_ASSERT_EQ(kma_stat(&self->view, "sets"), 1);
-	TEST_ASSERT_EQ(kma_stat(&self->view, "runs_zapped"), 1);
+	limit(cgroup, charged(cgroup) + LIMIT);
+	for (pages = 0; pages < MOST_PAGES; pages++) {
+		if (__kma_set(vm, PAGES_GPA + pages * STRIDE, PAGE_SIZE, KMA_PRIVATE))
+			break;
+	}
+	TEST_ASSERT(pages < MOST_PAGES, "%d pages, and the limit is not met", pages);
+	TEST_ASSERT(errno == ENOMEM, "page %d: %s", pages, strerror(errno));
+	return pages;
 }
 
-TEST_F(enomem, failed_set_gives_its_memory_back)
+/* The block, if there is one, and that many single pages: what the module has. */
+static void assert_filled(const struct kma_view *view, bool block, int pages)
+{
+	char *want = malloc(SZ_64K), *end = want;
+
+	TEST_ASSERT(want, "no memory for the runs");
+	*end = '\0';
+	if (block)
+		end += sprintf(end, "0x%016llx 0x%llx 0x8 PRIVATE\n", KMA_GPA, BLOCK_SIZE);
+	for (int i = 0; i < pages; i++)
+		end += sprintf(end, "0x%016llx 0x%llx 0x8 PRIVATE\n",
+			       PAGES_GPA + i * STRIDE, (u64)PAGE_SIZE);
+	kma_assert_runs(view, want);
+	free(want);
+}
+
+TEST_F(enomem, failed_set_changes_nothing)
+{
+	int pages = fill(self->vm, self->cgroup);
+
+	assert_filled(&self->view, false, pages);
+	TEST_ASSERT_EQ(kma_stat(&self->view, "sets"), pages);
+	TEST_ASSERT_EQ(kma_stat(&self->view, "runs_zapped"), pages);
+	TEST_ASSERT_EQ(kma_stat(&self->view, "blocks"), pages);
+}
+
+/* From a page of its own to far behind all others: both ends need nodes. */
+TEST_F(enomem, failed_set_of_a_huge_range_changes_nothing)
+{
+	int pages = fill(self->vm, self->cgroup);
+	u64 nodes = kma_stat(&self->view, "nodes");
+
+	KMA_ASSERT_ERRNO(ENOMEM, __kma_set(self->vm, PAGES_GPA + (2 * pages + 1) * STRIDE + PAGE_SIZE,
+					   1ull << 62, KMA_PRIVATE));
+	assert_filled(&self->view, false, pages);
+	TEST_ASSERT_EQ(kma_stat(&self->view, "nodes"), nodes);
+}
+
+/* A part of a block cannot go back to shared without nodes for the rest of it. */
+TEST_F(enomem, failed_way_back_to_shared_changes_nothing)
+{
+	u64 nodes;
+	int pages;
+
+	kma_set(self->vm, KMA_GPA, BLOCK_SIZE, KMA_PRIVATE);
+	pages = fill(self->vm, self->cgroup);
+	nodes = kma_stat(&self->view, "nodes");
+
+	KMA_ASSERT_ERRNO(ENOMEM, __kma_set(self->vm, KMA_GPA + SZ_2M, PAGE_SIZE, 0));
+	assert_filled(&self->view, true, pages);
+	TEST_ASSERT_EQ(kma_stat(&self->view, "nodes"), nodes);
+}
+
+TEST_F(enomem, failed_sets_give_their_memory_back)
 {
 	long before = charged(self->cgroup);
+	int pages = fill(self->vm, self->cgroup);
 
-	limit(self->cgroup, before + LIMIT);
-	KMA_ASSERT_ERRNO(ENOMEM, __kma_set(self->vm, KMA_GPA, RANGE_SIZE, KMA_PRIVATE));
+	for (int i = 0; i < 1000; i++)
+		__kma_set(self->vm, PAGES_GPA + (pages + i) * STRIDE, PAGE_SIZE, KMA_PRIVATE);
 
 	/*
 	 * Nodes of the store are freed after a grace period, and each CPU may hold
 	 * on to a batch of 64 pages that were charged.
 	 */
-	KMA_WAIT_FOR(charged(self->cgroup) < before + LIMIT / 2);
-}
-
-/* What was taken is given back, and not the range looked through: that'd take years. */
-TEST_F(enomem, failed_set_of_a_huge_range_returns)
-{
-	limit(self->cgroup, charged(self->cgroup) + LIMIT);
-	KMA_ASSERT_ERRNO(ENOMEM, __kma_set(self->vm, KMA_GPA, 1ull << 62, KMA_PRIVATE));
-	kma_assert_runs(&self->view, "");
+	KMA_WAIT_FOR(!cg_write(self->cgroup, "memory.max", "max"));
+	kma_set(self->vm, 0, 1ull << 62, 0);
+	TEST_ASSERT_EQ(kma_stat(&self->view, "nodes"), 0);
+	KMA_WAIT_FOR(charged(self->cgroup) < before + LIMIT);
 }
 
 TEST_F(enomem, same_set_succeeds_with_enough_memory)
 {
-	char line[64];
-
-	limit(self->cgroup, charged(self->cgroup) + LIMIT);
-	KMA_ASSERT_ERRNO(ENOMEM, __kma_set(self->vm, KMA_GPA, RANGE_SIZE, KMA_PRIVATE));
+	int pages = fill(self->vm, self->cgroup);
 
 	/* Writing takes memory itself, which comes back after a grace period. */
 	KMA_WAIT_FOR(!cg_write(self->cgroup, "memory.max", "max"));
-	kma_set(self->vm, KMA_GPA, RANGE_SIZE, KMA_PRIVATE);
-	KMA_RUN_PRIVATE(line, KMA_GPA, (u64)RANGE_SIZE);
-	kma_assert_runs(&self->view, line);
+	kma_set(self->vm, PAGES_GPA + pages * STRIDE, PAGE_SIZE, KMA_PRIVATE);
+	assert_filled(&self->view, false, pages + 1);
 }
 
-TEST_F(enomem, going_back_to_shared_takes_no_memory)
+TEST_F(enomem, all_of_it_goes_back_to_shared_without_memory)
 {
-	kma_set(self->vm, KMA_GPA, SZ_64M, KMA_PRIVATE);
+	fill(self->vm, self->cgroup);
 	limit(self->cgroup, charged(self->cgroup));
-	kma_set(self->vm, KMA_GPA, SZ_64M, 0);
+	kma_set(self->vm, KMA_GPA, 1ull << 40, 0);
 	kma_assert_runs(&self->view, "");
 }
 
