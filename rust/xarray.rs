@@ -152,7 +152,11 @@ impl ValueXArray {
         // SAFETY: The node stays allocated until RCU is unlocked.
         let shift = u32::from(unsafe { (*node).shift });
         let bits = shift + CHUNK_SHIFT;
-        let last = if bits < u64::BITS { (1 << bits) - 1 } else { u64::MAX };
+        let last = if bits < u64::BITS {
+            (1 << bits) - 1
+        } else {
+            u64::MAX
+        };
         Some((last, shift))
     }
 
@@ -318,9 +322,7 @@ impl Locked<'_> {
             // writes to it.
             let node = unsafe { &*node };
             let order = u32::from(node.shift) + CHUNK_SHIFT;
-            if usize::from(node.nr_values) != CHUNK_SIZE
-                || node.parent.is_null()
-                || order > largest
+            if usize::from(node.nr_values) != CHUNK_SIZE || node.parent.is_null() || order > largest
             {
                 return;
             }

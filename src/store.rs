@@ -178,7 +178,11 @@ impl AttrStore {
         let end = Gfn::new(last.raw() + 1);
         // With the last slot of a node, its fate is known.
         if GfnRange::block(last, 1 << (order + CHUNK_SHIFT)).end() == end {
-            entries.join(last.raw(), (range.start().raw(), range.last().raw()), u32::MAX);
+            entries.join(
+                last.raw(),
+                (range.start().raw(), range.last().raw()),
+                u32::MAX,
+            );
         }
         end
     }
@@ -228,7 +232,10 @@ fn last_order(range: &GfnRange) -> u32 {
 
 /// The order of the largest block of `range` that ends or begins at `boundary`.
 fn block_order(boundary: Gfn, range: &GfnRange) -> u32 {
-    let order = boundary.raw().trailing_zeros().min(range.nr_pages().ilog2());
+    let order = boundary
+        .raw()
+        .trailing_zeros()
+        .min(range.nr_pages().ilog2());
     order - order % CHUNK_SHIFT
 }
 

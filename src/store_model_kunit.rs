@@ -197,16 +197,25 @@ impl Pair {
         let mut at = start;
         for changed in plan.changed(&*self.store) {
             while at < changed.start().raw() {
-                same(self.model.get(at) == attrs, "a page that changes isn't planned")?;
+                same(
+                    self.model.get(at) == attrs,
+                    "a page that changes isn't planned",
+                )?;
                 at = self.model.run_end(at).min(changed.start().raw());
             }
             while at < changed.end().raw() {
-                same(self.model.get(at) != attrs, "a page is planned that doesn't change")?;
+                same(
+                    self.model.get(at) != attrs,
+                    "a page is planned that doesn't change",
+                )?;
                 at = self.model.run_end(at).min(changed.end().raw());
             }
         }
         while at < end {
-            same(self.model.get(at) == attrs, "a page that changes isn't planned")?;
+            same(
+                self.model.get(at) == attrs,
+                "a page that changes isn't planned",
+            )?;
             at = self.model.run_end(at);
         }
         Ok(())
@@ -230,7 +239,10 @@ impl Pair {
 
     fn check_page(&self, page: u64) -> Result {
         let page = page.min(END - 1);
-        same(self.store.get(Gfn::new(page)) == self.model.get(page), "lookup")
+        same(
+            self.store.get(Gfn::new(page)) == self.model.get(page),
+            "lookup",
+        )
     }
 
     fn check_uniform(&self, start: u64, end: u64, mask: Attrs, value: Attrs) -> Result {
@@ -262,7 +274,11 @@ impl Pair {
     fn check_shape(&self) -> Result {
         let usage = self.store.usage();
         same(
-            usage == self.store.extent().map_or(Usage::default(), |e| self.model.usage(e)),
+            usage
+                == self
+                    .store
+                    .extent()
+                    .map_or(Usage::default(), |e| self.model.usage(e)),
             "shape of the tree",
         )
     }
@@ -300,21 +316,29 @@ fn run(default: Attrs, seed: u64, pages: u64, most: u64, operations: u32) -> Res
         } else {
             Change::to(value)
         };
-        let checked = pair.set(start, end, change, operation % 16 == 0).and_then(|()| {
-            for page in [start, end - 1, end, start.saturating_sub(1), random.below(pages)] {
-                pair.check_page(page)?;
-            }
-            let (a, b) = (random.below(pages), random.magnitude(pages));
-            let mask = Attrs::from_raw(random.below(4));
-            pair.check_uniform(a, (a + b).min(END), mask, value)?;
-            pair.check_uniform(start, end, Attrs::ALL, value)?;
-            pair.check_runs(start.saturating_sub(100), (end + 100).min(END))?;
-            if operation % 64 == 0 {
-                pair.check_runs(0, END)?;
-                pair.check_shape()?;
-            }
-            Ok(())
-        });
+        let checked = pair
+            .set(start, end, change, operation % 16 == 0)
+            .and_then(|()| {
+                for page in [
+                    start,
+                    end - 1,
+                    end,
+                    start.saturating_sub(1),
+                    random.below(pages),
+                ] {
+                    pair.check_page(page)?;
+                }
+                let (a, b) = (random.below(pages), random.magnitude(pages));
+                let mask = Attrs::from_raw(random.below(4));
+                pair.check_uniform(a, (a + b).min(END), mask, value)?;
+                pair.check_uniform(start, end, Attrs::ALL, value)?;
+                pair.check_runs(start.saturating_sub(100), (end + 100).min(END))?;
+                if operation % 64 == 0 {
+                    pair.check_runs(0, END)?;
+                    pair.check_shape()?;
+                }
+                Ok(())
+            });
         if let Err(e) = checked {
             pr_err!("seed {seed:#x}, operation {operation}: [{start:#x}, {end:#x}) {change:?}\n");
             return Err(e);
@@ -323,7 +347,10 @@ fn run(default: Attrs, seed: u64, pages: u64, most: u64, operations: u32) -> Res
         if random.below(500) == 0 {
             pair.set(0, END, Change::to(default), true)?;
             pair.check_shape()?;
-            same(pair.store.usage() == Usage::default(), "the store isn't empty")?;
+            same(
+                pair.store.usage() == Usage::default(),
+                "the store isn't empty",
+            )?;
         }
     }
     pr_info!("store and model: seed {seed:#x}, {operations} operations agree\n");
@@ -348,7 +375,13 @@ mod tests {
 
     #[test]
     fn small_and_fragmented_is_as_the_model() -> Result {
-        run(DEFAULT, 0x1234_5678_9abc, 1 << 12, 1 << 7, operations(100_000))
+        run(
+            DEFAULT,
+            0x1234_5678_9abc,
+            1 << 12,
+            1 << 7,
+            operations(100_000),
+        )
     }
 
     #[test]
@@ -386,12 +419,22 @@ mod tests {
     #[test]
     fn a_tib_is_a_few_blocks() -> Result {
         let mut pair = Pair::new(DEFAULT)?;
-        pair.set(1 << 20, (1 << 20) + (1 << 28), Change::to(Attrs::PRIVATE), true)?;
+        pair.set(
+            1 << 20,
+            (1 << 20) + (1 << 28),
+            Change::to(Attrs::PRIVATE),
+            true,
+        )?;
         pair.check_shape()?;
         assert!(pair.store.usage().nodes <= 3);
         // One page less at each end, so one way to the leaves each.
         pair.set(1 << 20, (1 << 20) + 1, Change::to(DEFAULT), true)?;
-        pair.set((1 << 20) + (1 << 28) - 1, 1 << 29, Change::to(DEFAULT), true)?;
+        pair.set(
+            (1 << 20) + (1 << 28) - 1,
+            1 << 29,
+            Change::to(DEFAULT),
+            true,
+        )?;
         pair.check_shape()?;
         assert!(pair.store.usage().nodes <= 9);
         Ok(())
@@ -404,7 +447,14 @@ mod tests {
             pair.set(page, page + 1, Change::to(Attrs::PRIVATE), true)?;
         }
         pair.check_shape()?;
-        assert!(pair.store.usage() == Usage { blocks: 64, nodes: 1, reservations: 0 });
+        assert!(
+            pair.store.usage()
+                == Usage {
+                    blocks: 64,
+                    nodes: 1,
+                    reservations: 0
+                }
+        );
         // With more above it, what was the topmost node is one block.
         pair.set(1 << 30, (1 << 30) + 1, Change::to(Attrs::PRIVATE), true)?;
         pair.check_shape()

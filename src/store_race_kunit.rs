@@ -75,7 +75,10 @@ impl Race {
         let mut random = Random(seed);
         while self.stop.load(Relaxed) == 0 {
             let seq = self.seq.load(Acquire);
-            let (start, end) = (self.start.load(Relaxed) as u64, self.end.load(Relaxed) as u64);
+            let (start, end) = (
+                self.start.load(Relaxed) as u64,
+                self.end.load(Relaxed) as u64,
+            );
             // Near its ends, where slots are split, or anywhere.
             let page = match random.below(3) {
                 0 => start.wrapping_add(random.below(130)).wrapping_sub(65) % PAGES,
@@ -89,9 +92,7 @@ impl Race {
             let known = seq & 1 == 0 && self.seq.load(Relaxed) == seq;
             let inside = start <= page && page < end;
 
-            let good = |attrs: Attrs| {
-                attrs == self.usual || attrs == NEW && (inside || !known)
-            };
+            let good = |attrs: Attrs| attrs == self.usual || attrs == NEW && (inside || !known);
             if !good(found) || !good(run.attrs) {
                 self.bad.add(1, Relaxed);
             }
