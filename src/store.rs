@@ -178,11 +178,8 @@ impl AttrStore {
         let end = Gfn::new(last.raw() + 1);
         // With the last slot of a node, its fate is known.
         if GfnRange::block(last, 1 << (order + CHUNK_SHIFT)).end() == end {
-            entries.join(
-                last.raw(),
-                (range.start().raw(), range.last().raw()),
-                u32::MAX,
-            );
+            let within = (range.start().raw(), range.last().raw());
+            entries.join(last.raw(), within, u32::MAX);
         }
         end
     }
