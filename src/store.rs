@@ -256,6 +256,21 @@ impl Runs for AttrStore {
             attrs,
         }
     }
+
+    /// Looks no further than the first block that differs.
+    fn uniform(&self, range: &GfnRange, mask: Attrs, value: Attrs) -> bool {
+        let mut at = range.start().raw();
+        loop {
+            let slot = self.entries.look(at);
+            if self.attrs(slot.value).masked(mask) != value {
+                return false;
+            }
+            if slot.last >= range.last().raw() {
+                return true;
+            }
+            at = slot.last + 1;
+        }
+    }
 }
 
 /// Memory for a change of the store, and the right to make it.
