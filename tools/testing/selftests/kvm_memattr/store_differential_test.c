@@ -30,7 +30,7 @@
 #define MIN_ROUNDS	64
 
 /* The debug kernel takes many times as long for the same. */
-#define SECONDS		(access("/proc/lock_stat", F_OK) ? 25 : 150)
+#define SECONDS		(access("/proc/lock_stat", F_OK) ? 15 : 150)
 
 enum outcome_kind {
 	OUTCOME_NONE,
