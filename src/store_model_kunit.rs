@@ -380,28 +380,28 @@ mod tests {
             0x1234_5678_9abc,
             1 << 12,
             1 << 7,
-            operations(100_000),
+            operations(60_000),
         )
     }
 
     #[test]
     fn a_gib_is_as_the_model() -> Result {
-        run(DEFAULT, 0xfeed_5eed, 1 << 18, 1 << 18, operations(100_000))
+        run(DEFAULT, 0xfeed_5eed, 1 << 18, 1 << 18, operations(60_000))
     }
 
     #[test]
     fn all_there_is_is_as_the_model() -> Result {
-        run(DEFAULT, 0xc0ff_ee00_1dea, END, END, operations(10_000))
+        run(DEFAULT, 0xc0ff_ee00_1dea, END, END, operations(5_000))
     }
 
     #[test]
     fn few_pages_are_as_the_model() -> Result {
-        run(DEFAULT, 0x0dd_ba11, 130, 130, operations(50_000))
+        run(DEFAULT, 0x0dd_ba11, 130, 130, operations(40_000))
     }
 
     #[test]
     fn another_default_is_as_the_model() -> Result {
-        run(OTHER, 0xdef_a017, 1 << 18, 1 << 18, operations(50_000))
+        run(OTHER, 0xdef_a017, 1 << 18, 1 << 18, operations(40_000))
     }
 
     #[test]

@@ -20,17 +20,19 @@
  */
 #define STRIDE		(64ull * PAGE_SIZE)
 #define LIMIT		SZ_512K
+#define ROUNDS		8
 #define MOST_PAGES	(4 * LIMIT / 576)
 
 /* A uniform block in front of the single pages. */
 #define BLOCK_SIZE	((u64)SZ_1G)
-#define PAGES_GPA	(KMA_GPA + BLOCK_SIZE)
+#define PAGES_GPA	(KMA_GPA + BLOCK_SIZE + STRIDE)
 
 FIXTURE(enomem) {
 	struct kvm_vm *vm;
 	struct kma_view view;
 	char root[PATH_MAX];
 	char *cgroup;
+	int memory_max;
 };
 
 FIXTURE_SETUP(enomem)
@@ -52,6 +54,10 @@ FIXTURE_SETUP(enomem)
 	TEST_ASSERT(write_text("/proc/self/oom_score_adj", "-1000", 5) > 0,
 		    "cannot keep the OOM killer away");
 
+	/* At the limit there is no memory to open it with. */
+	self->memory_max = cg_open(self->cgroup, "memory.max", O_WRONLY);
+	TEST_ASSERT(self->memory_max >= 0, "no memory.max in %s", self->cgroup);
+
 	self->vm = vm_create_barebones_type(KVM_X86_SW_PROTECTED_VM);
 	self->view = kma_view_newest();
 }
@@ -59,6 +65,7 @@ FIXTURE_SETUP(enomem)
 FIXTURE_TEARDOWN(enomem)
 {
 	kvm_vm_free(self->vm);
+	close(self->memory_max);
 	cg_enter_current(self->root);
 	cg_destroy(self->cgroup);
 	free(self->cgroup);
@@ -69,25 +76,30 @@ static long charged(const char *cgroup)
 	return cg_read_long(cgroup, "memory.current");
 }
 
-static void limit(const char *cgroup, long bytes)
+/*
+ * Sets single pages until there is no memory for one more, makes a last call there,
+ * if it has a size, whose result comes back in @last (an errno, or 0), and lifts the
+ * limit: what the test does next takes memory. Returns how many pages were set.
+ */
+static int fill(FIXTURE_DATA(enomem) *self, u64 gpa, u64 size, u64 attributes, int *last)
 {
-	TEST_ASSERT(!cg_write_numeric(cgroup, "memory.max", bytes),
-		    "cannot limit %s to %ld bytes", cgroup, bytes);
-}
+	int pages, why = 0;
+	char text[32];
+	ssize_t len;
 
-/* Sets single pages until there is no memory for one more. Returns how many. */
-static int fill(struct kvm_vm *vm, const char *cgroup)
-{
-	int pages;
+	len = snprintf(text, sizeof(text), "%ld", charged(self->cgroup) + LIMIT);
+	TEST_ASSERT(write(self->memory_max, text, len) == len, "cannot limit %s", self->cgroup);
 
-	limit(cgroup, charged(cgroup) + LIMIT);
-	for (pages = 0; pages < MOST_PAGES; pages++) {
-		if (__kma_set(vm, PAGES_GPA + pages * STRIDE, PAGE_SIZE, KMA_PRIVATE))
-			break;
+	for (pages = 0; pages < MOST_PAGES && !why; pages++) {
+		if (__kma_set(self->vm, PAGES_GPA + pages * STRIDE, PAGE_SIZE, KMA_PRIVATE))
+			why = errno;
 	}
-	TEST_ASSERT(pages < MOST_PAGES, "%d pages, and the limit is not met", pages);
-	TEST_ASSERT(errno == ENOMEM, "page %d: %s", pages, strerror(errno));
-	return pages;
+	if (size)
+		*last = __kma_set(self->vm, gpa, size, attributes) ? errno : 0;
+	TEST_ASSERT(write(self->memory_max, "max", 3) == 3, "cannot lift the limit");
+
+	TEST_ASSERT(why == ENOMEM, "page %d: %s", pages, strerror(why));
+	return pages - 1;
 }
 
 /* The block, if there is one, and that many single pages: what the module has. */
@@ -108,7 +120,7 @@ static void assert_filled(const struct kma_view *view, bool block, int pages)
 
 TEST_F(enomem, failed_set_changes_nothing)
 {
-	int pages = fill(self->vm, self->cgroup);
+	int pages = fill(self, 0, 0, 0, NULL);
 
 	assert_filled(&self->view, false, pages);
 	TEST_ASSERT_EQ(kma_stat(&self->view, "sets"), pages);
@@ -119,63 +131,58 @@ TEST_F(enomem, failed_set_changes_nothing)
 /* From a page of its own to far behind all others: both ends need nodes. */
 TEST_F(enomem, failed_set_of_a_huge_range_changes_nothing)
 {
-	int pages = fill(self->vm, self->cgroup);
-	u64 nodes = kma_stat(&self->view, "nodes");
+	int last, pages;
 
-	KMA_ASSERT_ERRNO(ENOMEM, __kma_set(self->vm, PAGES_GPA + (2 * pages + 1) * STRIDE + PAGE_SIZE,
-					   1ull << 62, KMA_PRIVATE));
+	pages = fill(self, PAGES_GPA + 2 * MOST_PAGES * STRIDE + PAGE_SIZE, 1ull << 62,
+		     KMA_PRIVATE, &last);
+	TEST_ASSERT_EQ(last, ENOMEM);
 	assert_filled(&self->view, false, pages);
-	TEST_ASSERT_EQ(kma_stat(&self->view, "nodes"), nodes);
+	TEST_ASSERT_EQ(kma_stat(&self->view, "sets"), pages);
 }
 
 /* A part of a block cannot go back to shared without nodes for the rest of it. */
 TEST_F(enomem, failed_way_back_to_shared_changes_nothing)
 {
-	u64 nodes;
-	int pages;
+	int last, pages;
 
 	kma_set(self->vm, KMA_GPA, BLOCK_SIZE, KMA_PRIVATE);
-	pages = fill(self->vm, self->cgroup);
-	nodes = kma_stat(&self->view, "nodes");
-
-	KMA_ASSERT_ERRNO(ENOMEM, __kma_set(self->vm, KMA_GPA + SZ_2M, PAGE_SIZE, 0));
+	pages = fill(self, KMA_GPA + SZ_2M, PAGE_SIZE, 0, &last);
+	TEST_ASSERT_EQ(last, ENOMEM);
 	assert_filled(&self->view, true, pages);
-	TEST_ASSERT_EQ(kma_stat(&self->view, "nodes"), nodes);
+	TEST_ASSERT_EQ(kma_stat(&self->view, "blocks"), pages + 1);
 }
 
+/* Each round takes the limit; what a round left behind would add up. */
 TEST_F(enomem, failed_sets_give_their_memory_back)
 {
 	long before = charged(self->cgroup);
-	int pages = fill(self->vm, self->cgroup);
 
-	for (int i = 0; i < 1000; i++)
-		__kma_set(self->vm, PAGES_GPA + (pages + i) * STRIDE, PAGE_SIZE, KMA_PRIVATE);
-
-	/*
-	 * Nodes of the store are freed after a grace period, and each CPU may hold
-	 * on to a batch of 64 pages that were charged.
-	 */
-	KMA_WAIT_FOR(!cg_write(self->cgroup, "memory.max", "max"));
-	kma_set(self->vm, 0, 1ull << 62, 0);
-	TEST_ASSERT_EQ(kma_stat(&self->view, "nodes"), 0);
-	KMA_WAIT_FOR(charged(self->cgroup) < before + LIMIT);
+	for (int round = 0; round < ROUNDS; round++) {
+		fill(self, 0, 0, 0, NULL);
+		kma_set(self->vm, 0, 1ull << 62, 0);
+		TEST_ASSERT_EQ(kma_stat(&self->view, "nodes"), 0);
+		/*
+		 * Nodes are freed after a grace period, and each CPU may hold on to a
+		 * batch of 64 pages that were charged.
+		 */
+		KMA_WAIT_FOR(charged(self->cgroup) < before + ROUNDS * LIMIT / 4);
+	}
 }
 
 TEST_F(enomem, same_set_succeeds_with_enough_memory)
 {
-	int pages = fill(self->vm, self->cgroup);
+	int pages = fill(self, 0, 0, 0, NULL);
 
-	/* Writing takes memory itself, which comes back after a grace period. */
-	KMA_WAIT_FOR(!cg_write(self->cgroup, "memory.max", "max"));
 	kma_set(self->vm, PAGES_GPA + pages * STRIDE, PAGE_SIZE, KMA_PRIVATE);
 	assert_filled(&self->view, false, pages + 1);
 }
 
 TEST_F(enomem, all_of_it_goes_back_to_shared_without_memory)
 {
-	fill(self->vm, self->cgroup);
-	limit(self->cgroup, charged(self->cgroup));
-	kma_set(self->vm, KMA_GPA, 1ull << 40, 0);
+	int last;
+
+	fill(self, KMA_GPA, 1ull << 40, 0, &last);
+	TEST_ASSERT_EQ(last, 0);
 	kma_assert_runs(&self->view, "");
 }
 
