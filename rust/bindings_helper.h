@@ -15,7 +15,6 @@
 struct mutex *kma_slots_lock(struct kvm *kvm);
 unsigned long kma_vm_type(const struct kvm *kvm);
 bool kma_has_private_mem(const struct kvm *kvm);
-void *kma_data(const struct kvm *kvm);
 
 gfn_t kma_slot_base_gfn(const struct kvm_memory_slot *slot);
 unsigned long kma_slot_npages(const struct kvm_memory_slot *slot);
@@ -46,6 +45,8 @@ enum {
 	KMA_XA_CHUNK_SHIFT = XA_CHUNK_SHIFT,
 	/* The largest of the values of xa_state's xa_node that are no pointers. */
 	KMA_XAS_RESTART = (unsigned long)XAS_RESTART,
+	/* What each lookup reads, which would have to call a helper otherwise. */
+	KMA_OFFSETOF_DATA = offsetof(struct kvm, mem_attr_data),
 	KMA_PAGE_SHIFT = PAGE_SHIFT,
 	KMA_PG_LEVEL_2M = PG_LEVEL_2M,
 	KMA_PG_LEVEL_1G = PG_LEVEL_1G,

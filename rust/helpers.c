@@ -20,11 +20,6 @@ bool kma_has_private_mem(const struct kvm *kvm)
 	return kvm_arch_has_private_mem(kvm);
 }
 
-void *kma_data(const struct kvm *kvm)
-{
-	return kvm->mem_attr_data;
-}
-
 gfn_t kma_slot_base_gfn(const struct kvm_memory_slot *slot)
 {
 	return slot->base_gfn;

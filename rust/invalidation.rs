@@ -171,22 +171,9 @@ pub(crate) struct Ending<'a> {
     _not_send: NotThreadSafe,
 }
 
-impl<'a> Ending<'a> {
-    /// Releases mmu_lock for a while. The invalidation goes on.
-    pub(crate) fn unlock(self) -> Zapped<'a> {
-        let this = ManuallyDrop::new(self);
-        // SAFETY: The VM is valid and mmu_lock is held by the type invariant; nothing has been zapped
-        // that isn't flushed.
-        unsafe { bindings::kvm_mem_attr_flush_unlock(this.slots.kvm().as_ptr(), false) };
-        // INVARIANT: The invalidation goes on, mmu_lock was released above.
-        Zapped {
-            slots: this.slots,
-            _not_send: NotThreadSafe,
-        }
-    }
-
+impl Ending<'_> {
     /// Records, in all memslots, whether the hugepages of a level that lie in `[start, end)` have
-    /// mixed attributes.
+    /// mixed attributes. May drop and retake mmu_lock.
     pub(crate) fn set_mixed(&mut self, start: Gfn, end: Gfn, level: HugeLevel, mixed: bool) {
         // SAFETY: The VM is valid, slots_lock is held, and so is mmu_lock by the type invariant.
         unsafe {

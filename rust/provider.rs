@@ -126,6 +126,9 @@ unsafe impl<P: Provider> Send for Registration<P> {}
 // SAFETY: There's no method by shared reference.
 unsafe impl<P: Provider> Sync for Registration<P> {}
 
+/// Where a VM has the pointer to its provider's state.
+const DATA_OFFSET: usize = bindings::KMA_OFFSETOF_DATA as usize;
+
 /// The C side of a provider.
 struct Table<P>(PhantomData<P>);
 
@@ -134,9 +137,12 @@ struct Table<P>(PhantomData<P>);
 /// `kvm` must be valid for the duration of `'a`, with the state of `P` that [`Table::vm_create`]
 /// returned.
 unsafe fn vm_ref<'a, P: Provider>(kvm: *mut bindings::kvm) -> VmRef<'a, P::Vm> {
+    // SAFETY: The VM is valid by the function's contract. Its field at that offset is set before any
+    // callback and not changed until the VM is destroyed.
+    let data = unsafe { kvm.byte_add(DATA_OFFSET).cast::<*mut c_void>().read() };
     // SAFETY: The state was made by `into_foreign` in `vm_create()`, and is taken back only in
     // `vm_destroy()`, after which the VM has no provider.
-    let state = unsafe { VmBox::<P>::borrow(bindings::kma_data(kvm)) };
+    let state = unsafe { VmBox::<P>::borrow(data) };
     VmRef {
         // SAFETY: By the function's contract.
         kvm: unsafe { Kvm::from_raw(kvm) },

@@ -6,10 +6,11 @@
 
 use super::bindings;
 
-/// Lets others run if it's their turn. May sleep.
+/// Lets others run if it's their turn. May sleep, so it's not for where a spinlock is held:
+/// CONFIG_DEBUG_ATOMIC_SLEEP checks that.
 #[inline]
 pub(crate) fn cond_resched() {
-    // SAFETY: An FFI call with no additional requirements but that of the context, which lockdep
-    // checks.
+    // SAFETY: An FFI call with no additional requirements. In the wrong context it's a bug that
+    // the scheduler reports, and no memory is at stake.
     unsafe { bindings::kma_cond_resched() }
 }

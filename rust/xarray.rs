@@ -13,7 +13,10 @@
 //! exactly one slot of one node, the array has no sibling entries, and a block is split or joined by
 //! exchanging one pointer.
 
-use super::bindings;
+use super::{
+    bindings,
+    sched::cond_resched, //
+};
 use core::ptr;
 use kernel::{
     bindings::{
@@ -259,6 +262,20 @@ impl ValueXArray {
 #[pinned_drop]
 impl PinnedDrop for ValueXArray {
     fn drop(self: Pin<&mut Self>) {
+        // Leaf by leaf, as xa_destroy() frees all there is in one go, with interrupts off.
+        let mut index = 0;
+        loop {
+            let slot = self.look(index);
+            let Some(order) = slot.order else { break };
+            let order = if order == 0 && !slot.in_head {
+                CHUNK_SHIFT
+            } else {
+                order
+            };
+            self.lock().set(index, order, None);
+            index = block(index, order).1 + 1;
+            cond_resched();
+        }
         // SAFETY: The array is initialised by the type invariant, and there's no other reference to
         // it. Value entries need no freeing of their own.
         unsafe { kernel::bindings::xa_destroy(self.as_ptr()) };

@@ -15,10 +15,14 @@ use crate::{
     host::{
         debugfs::Folder,
         gfn::Gfn,
+        sched::cond_resched,
         uapi::PAGE_SHIFT, //
     },
     range::GfnRange,
-    runs::Runs,
+    runs::{
+        Runs,
+        Unhurried, //
+    },
     stats::{
         Totals,
         TOTALS, //
@@ -57,10 +61,7 @@ pub(crate) fn vm_folder(shared: Arc<Shared>, seq: i64) -> Result<Folder<Shared>>
         &name,
         Some(ROOT),
         shared,
-        &[
-            (c"runs", show_runs),
-            (c"stats", show_stats),
-        ],
+        &[(c"runs", show_runs), (c"stats", show_stats)],
     )
 }
 
@@ -76,7 +77,8 @@ fn show_runs(vm: &Shared, w: &mut dyn fmt::Write) -> fmt::Result {
     let Some(all) = GfnRange::new(Gfn::new(0), end) else {
         return Ok(());
     };
-    for run in vm.store.runs(&all).filter(|run| run.attrs != Attrs::NONE) {
+    let stored = Unhurried(&vm.store, cond_resched);
+    for run in stored.runs(&all).filter(|run| run.attrs != Attrs::NONE) {
         let start = run.range.start().raw() << PAGE_SHIFT;
         let size = run.range.nr_pages() << PAGE_SHIFT;
         let (raw, names) = (run.attrs.raw(), run.attrs);

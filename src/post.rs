@@ -7,7 +7,6 @@
 use crate::{
     attrs::Attrs,
     host::{
-        gfn::Gfn,
         invalidation::{
             Ending,
             Zapped, //
@@ -30,10 +29,6 @@ use crate::{
 /// The levels at which KVM maps hugepages.
 const LEVELS: [HugeLevel; 2] = [HugeLevel::Size2M, HugeLevel::Size1G];
 
-/// How many hugepages get their state with mmu_lock held at a stretch: what takes less time than
-/// zapping does.
-const BLOCKS_AT_ONCE: u64 = 8192;
-
 /// Brings the huge-page state up to date with what has been stored for `plan`, and ends the
 /// invalidation.
 pub(crate) fn finish(zapped: Zapped<'_>, plan: &Plan, store: &AttrStore) {
@@ -42,9 +37,11 @@ pub(crate) fn finish(zapped: Zapped<'_>, plan: &Plan, store: &AttrStore) {
     let small = Ends::look(HugeLevel::Size2M, plan, store, None);
     let large = Ends::look(HugeLevel::Size1G, plan, store, Some(&small));
 
+    // The lock may be released while the state of many blocks is written: what's stored is in force,
+    // so that each state is final.
     let mut ending = zapped.lock();
     for ends in [small, large] {
-        ending = ends.record(ending);
+        ends.record(&mut ending);
     }
 }
 
@@ -52,7 +49,8 @@ pub(crate) fn finish(zapped: Zapped<'_>, plan: &Plan, store: &AttrStore) {
 struct Ends {
     level: HugeLevel,
     head: Block,
-    tail: Block,
+    /// `None` if both ends are in one block.
+    tail: Option<Block>,
 }
 
 /// A block, and whether its pages differ in attributes.
@@ -70,34 +68,24 @@ impl Ends {
             let mixed = below.is_some_and(|b| b.mixed) || is_mixed(&range, plan, store);
             Block { range, mixed }
         };
-        Self {
-            level,
-            head: block(plan.hull().start(), below.map(|b| &b.head)),
-            tail: block(plan.hull().last(), below.map(|b| &b.tail)),
-        }
+        let (first, last) = (plan.hull().start(), plan.hull().last());
+        let head = block(first, below.map(|b| &b.head));
+        let tail = (last >= head.range.end())
+            .then(|| block(last, below.map(|b| b.tail.as_ref().unwrap_or(&b.head))));
+        Self { level, head, tail }
     }
 
-    fn record<'a>(&self, mut ending: Ending<'a>) -> Ending<'a> {
-        for block in [&self.head, &self.tail] {
-            let (start, end) = (block.range.start(), block.range.end());
-            ending.set_mixed(start, end, self.level, block.mixed);
-        }
+    fn record(&self, ending: &mut Ending<'_>) {
+        let mut record = |range: &GfnRange, mixed| {
+            ending.set_mixed(range.start(), range.end(), self.level, mixed);
+        };
 
-        let mut rest = GfnRange::new(self.head.range.end(), self.tail.range.start());
-        while let Some(middle) = rest {
-            let step = self.level.nr_pages() * BLOCKS_AT_ONCE;
-            let end = middle.end().min(Gfn::new(middle.start().raw() + step));
-            ending.set_mixed(middle.start(), end, self.level, false);
-
-            rest = GfnRange::new(end, middle.end());
-            if rest.is_some() {
-                // Nobody uses the state before the invalidation has ended.
-                let zapped = ending.unlock();
-                cond_resched();
-                ending = zapped.lock();
-            }
+        record(&self.head.range, self.head.mixed);
+        let Some(tail) = &self.tail else { return };
+        record(&tail.range, tail.mixed);
+        if let Some(middle) = GfnRange::new(self.head.range.end(), tail.range.start()) {
+            record(&middle, false);
         }
-        ending
     }
 }
 

@@ -63,7 +63,8 @@ pub(crate) fn rest_from(range: &GfnRange, from: Gfn) -> Option<GfnRange> {
     GfnRange::new(from.max(range.start()), range.end())
 }
 
-/// The same runs for somebody who may sleep, and lets others run between two of them.
+/// The same runs for somebody who may sleep, which excludes whoever holds mmu_lock, and lets others
+/// run between two of them.
 pub(crate) struct Unhurried<'a, R>(pub(crate) &'a R, pub(crate) fn());
 
 impl<R: Runs> Runs for Unhurried<'_, R> {

@@ -115,7 +115,9 @@ impl AttrStore {
         // The blocks that tile a range are slots of the nodes on the ways to its two ends. The last
         // one first, since it makes the tree large enough for both.
         self.entries.reserve(last, last_order(range))?;
-        self.entries.reserve(first, first_order(range))?;
+        if !GfnRange::block(range.last(), 1 << last_order(range)).contains(range) {
+            self.entries.reserve(first, first_order(range))?;
+        }
         Ok(reserved)
     }
 
@@ -132,8 +134,9 @@ impl AttrStore {
         }
 
         let mut entries = store.entries.lock();
-        for end in [range.start(), range.last()] {
-            entries.join(end.raw(), ALL, u32::MAX);
+        entries.join(range.start().raw(), ALL, u32::MAX);
+        if !GfnRange::block(range.start(), 1 << CHUNK_SHIFT).contains(&range) {
+            entries.join(range.last().raw(), ALL, u32::MAX);
         }
         if reserved.before.is_some() && store.extent() > reserved.before {
             // What was the topmost node isn't any more.
@@ -172,7 +175,7 @@ impl AttrStore {
         };
 
         let mut entries = self.entries.lock();
-        if slot.value != new || order != 0 {
+        if slot.value != new || slot.reserved || order != 0 {
             entries.set(index, order, new);
         }
         let end = Gfn::new(last.raw() + 1);
