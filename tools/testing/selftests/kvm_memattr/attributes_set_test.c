@@ -214,6 +214,7 @@ TEST_F(set, all_addresses_at_once)
 	const u64 all = (~0ull << PAGE_SHIFT) - KMA_GPA;
 	struct timespec start;
 
+	kma_prepare(&self->g, KMA_MIDDLE);
 	clock_gettime(CLOCK_MONOTONIC, &start);
 	kma_set(self->g.vm, KMA_GPA, all, KMA_PRIVATE);
 	assert_one_run(&self->view, KMA_GPA, all);
@@ -305,7 +306,13 @@ TEST_F(set, signals_do_not_stop_a_request)
 			.attributes = i % 2 ? 0 : KMA_PRIVATE,
 		};
 		const struct kvm_memory_attributes copy = attr;
-		int seen = signals;
+		int seen;
+
+		/* What is in pieces takes a while to set. */
+		for (u64 page = 1; page < SZ_16M / PAGE_SIZE; page += 2)
+			kma_set(self->g.vm, KMA_GPA + page * PAGE_SIZE, PAGE_SIZE,
+				attr.attributes);
+		seen = signals;
 
 		vm_ioctl(self->g.vm, KVM_SET_MEMORY_ATTRIBUTES, &attr);
 		interrupted += signals != seen;
