@@ -81,7 +81,7 @@ static long charged(const char *cgroup)
  * if it has a size, whose result comes back in @last (an errno, or 0), and lifts the
  * limit: what the test does next takes memory. Returns how many pages were set.
  */
-static int fill(FIXTURE_DATA(enomem) *self, u64 gpa, u64 size, u64 attributes, int *last)
+static int fill(FIXTURE_DATA(enomem) * self, u64 gpa, u64 size, u64 attributes, int *last)
 {
 	int pages, why = 0;
 	char text[32];

@@ -461,7 +461,8 @@ TEST_F_TIMEOUT(faults, guest_memfd_whose_creation_fails_leaves_nothing, 800)
 		wait_for_alive("gmem_inodes_alive", before);
 	}
 	KMA_WAIT_FOR(kma_refcnt() == refcnt);
-	printf("# figure: creating a guest_memfd: %ld faults, %ld times ENOMEM\n", tries - 1, failed);
+	printf("# figure: creating a guest_memfd: %ld faults, %ld times ENOMEM\n", tries - 1,
+	       failed);
 	TEST_ASSERT(failed, "it never failed");
 }
 

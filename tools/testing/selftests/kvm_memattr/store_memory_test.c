@@ -128,7 +128,10 @@ TEST_F(memory, page_within_a_uniform_gib_costs_the_way_to_it)
 	ASSERT_EMPTY();
 }
 
-/* A page beyond all others (not page 0, which alone needs no node) makes the tree grow, and shrink when it goes. */
+/*
+ * A page beyond all others makes the tree grow, and shrink when it goes. The other
+ * one is not page 0, which needs no node on its own.
+ */
 TEST_F(memory, tree_that_grew_for_a_far_page_shrinks_again)
 {
 	const u64 far = 1ull << 62;
