@@ -114,9 +114,11 @@ impl AttrStore {
         };
         // The blocks that tile a range are slots of the nodes on the ways to its two ends. The last
         // one first, since it makes the tree large enough for both.
-        self.entries.reserve(last, last_order(range))?;
-        if !GfnRange::block(range.last(), 1 << last_order(range)).contains(range) {
-            self.entries.reserve(first, first_order(range))?;
+        let order = block_order(range.end(), range);
+        self.entries.reserve(last, order)?;
+        if !GfnRange::block(range.last(), 1 << order).contains(range) {
+            self.entries
+                .reserve(first, block_order(range.start(), range))?;
         }
         Ok(reserved)
     }
@@ -220,17 +222,8 @@ impl AttrStore {
     }
 }
 
-/// The order of the first of the largest blocks that tile a range.
-fn first_order(range: &GfnRange) -> u32 {
-    block_order(range.start(), range)
-}
-
-/// The order of the last of the largest blocks that tile a range.
-fn last_order(range: &GfnRange) -> u32 {
-    block_order(range.end(), range)
-}
-
-/// The order of the largest block of `range` that ends or begins at `boundary`.
+/// The order of the largest block of `range` at an end of it, its first page or the page behind its
+/// last one: that of the first or the last of the largest blocks that tile it.
 fn block_order(boundary: Gfn, range: &GfnRange) -> u32 {
     let order = boundary
         .raw()

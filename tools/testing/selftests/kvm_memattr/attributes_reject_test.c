@@ -8,24 +8,46 @@
 
 #include "kvm_memattr_guest.h"
 
-FIXTURE(reject) {
-	struct kma_guest g;
+/* What the module holds of a VM and has done to it, which a refused request leaves. */
+struct kept {
 	struct kma_view view;
 	char *runs;
 	u64 pages_set;
 	u64 runs_zapped;
 };
 
+static struct kept keep(const struct kma_view *view)
+{
+	return (struct kept) {
+		.view = *view,
+		.runs = kma_runs(view),
+		.pages_set = kma_stat(view, "pages_set"),
+		.runs_zapped = kma_stat(view, "runs_zapped"),
+	};
+}
+
+static void assert_kept(const struct kept *kept)
+{
+	kma_assert_runs(&kept->view, kept->runs);
+	TEST_ASSERT_EQ(kma_stat(&kept->view, "pages_set"), kept->pages_set);
+	TEST_ASSERT_EQ(kma_stat(&kept->view, "runs_zapped"), kept->runs_zapped);
+}
+
+FIXTURE(reject) {
+	struct kma_guest g;
+	struct kept kept;
+};
+
 FIXTURE_SETUP(reject)
 {
+	struct kma_view view;
+
 	KMA_REQUIRE_PROTECTED_VMS();
 	kma_protected_guest_init(&self->g);
-	self->view = kma_view_newest();
+	view = kma_view_newest();
 
 	kma_prepare(&self->g, KMA_MIDDLE);
-	self->runs = kma_runs(&self->view);
-	self->pages_set = kma_stat(&self->view, "pages_set");
-	self->runs_zapped = kma_stat(&self->view, "runs_zapped");
+	self->kept = keep(&view);
 }
 
 /* Each test ends here: its requests were refused, so nothing has changed. */
@@ -34,12 +56,10 @@ FIXTURE_TEARDOWN(reject)
 	if (!self->g.vm)
 		return;
 
-	kma_assert_runs(&self->view, self->runs);
-	TEST_ASSERT_EQ(kma_stat(&self->view, "pages_set"), self->pages_set);
-	TEST_ASSERT_EQ(kma_stat(&self->view, "runs_zapped"), self->runs_zapped);
+	assert_kept(&self->kept);
 	KMA_ASSERT_FAULTS(&self->g, 0, KMA_SEEN_PRIVATE(KMA_MIDDLE));
 
-	free(self->runs);
+	free(self->kept.runs);
 	kvm_vm_free(self->g.vm);
 }
 
@@ -183,22 +203,19 @@ TEST_F(reject, another_processes_vm_is_eio)
 
 FIXTURE(dead) {
 	struct kma_guest g;
-	struct kma_view view;
-	char *runs;
-	u64 pages_set;
-	u64 runs_zapped;
+	struct kept kept;
 };
 
 FIXTURE_SETUP(dead)
 {
+	struct kma_view view;
+
 	KMA_REQUIRE_PROTECTED_VMS();
 	kma_protected_guest_init(&self->g);
-	self->view = kma_view_newest();
+	view = kma_view_newest();
 	kma_prepare(&self->g, KMA_MIDDLE);
 
-	self->runs = kma_runs(&self->view);
-	self->pages_set = kma_stat(&self->view, "pages_set");
-	self->runs_zapped = kma_stat(&self->view, "runs_zapped");
+	self->kept = keep(&view);
 	kma_kill(self->g.vcpu);
 }
 
@@ -207,10 +224,8 @@ FIXTURE_TEARDOWN(dead)
 	if (!self->g.vm)
 		return;
 
-	kma_assert_runs(&self->view, self->runs);
-	TEST_ASSERT_EQ(kma_stat(&self->view, "pages_set"), self->pages_set);
-	TEST_ASSERT_EQ(kma_stat(&self->view, "runs_zapped"), self->runs_zapped);
-	free(self->runs);
+	assert_kept(&self->kept);
+	free(self->kept.runs);
 	kvm_vm_free(self->g.vm);
 }
 

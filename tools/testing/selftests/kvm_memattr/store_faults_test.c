@@ -71,18 +71,34 @@ static void write_once(const char *path, const char *text)
 	close(fd);
 }
 
-/* Faults in all kinds of allocations, of this task only, with no word in the log. */
+/*
+ * Faults in all kinds of allocations, of this task only, with no word in the log:
+ * what each knob is set to, if it is before a request, and what it was at boot.
+ */
+static const struct {
+	const char *path;
+	const char *for_faults;
+	const char *at_boot;
+} knob_values[] = {
+	{ FAILSLAB "ignore-gfp-wait", "N", "Y" },
+	{ FAIL_PAGE "ignore-gfp-wait", "N", "Y" },
+	{ FAIL_PAGE "ignore-gfp-highmem", "N", "Y" },
+	{ FAIL_PAGE "min-order", "0", "1" },
+	{ FAILSLAB "verbose", "0", "2" },
+	{ FAIL_PAGE "verbose", "0", "2" },
+	{ FAILSLAB "space", NULL, "0" },
+	{ FAILSLAB "times", NULL, "1" },
+	{ FAILSLAB "task-filter", "Y", "N" },
+};
+
 static void knobs_open(struct knobs *knobs, enum how how)
 {
 	char path[64];
 
-	write_once(FAILSLAB "ignore-gfp-wait", "N");
-	write_once(FAIL_PAGE "ignore-gfp-wait", "N");
-	write_once(FAIL_PAGE "ignore-gfp-highmem", "N");
-	write_once(FAIL_PAGE "min-order", "0");
-	write_once(FAILSLAB "verbose", "0");
-	write_once(FAIL_PAGE "verbose", "0");
-	write_once(FAILSLAB "task-filter", "Y");
+	for (int i = 0; i < ARRAY_SIZE(knob_values); i++) {
+		if (knob_values[i].for_faults)
+			write_once(knob_values[i].path, knob_values[i].for_faults);
+	}
 	write_once(FAILSLAB "interval", "1");
 	write_once(FAILSLAB "probability", how == ALL_FAIL_FROM ? "100" : "0");
 
@@ -97,19 +113,11 @@ static void knobs_open(struct knobs *knobs, enum how how)
 	TEST_ASSERT(!mlockall(MCL_CURRENT | MCL_FUTURE), "mlockall: %s", strerror(errno));
 }
 
-/* As it was at boot. */
 static void knobs_reset(void)
 {
 	write_once(FAILSLAB "probability", "0");
-	write_once(FAILSLAB "task-filter", "N");
-	write_once(FAILSLAB "times", "1");
-	write_once(FAILSLAB "space", "0");
-	write_once(FAILSLAB "verbose", "2");
-	write_once(FAIL_PAGE "verbose", "2");
-	write_once(FAIL_PAGE "min-order", "1");
-	write_once(FAIL_PAGE "ignore-gfp-highmem", "Y");
-	write_once(FAIL_PAGE "ignore-gfp-wait", "Y");
-	write_once(FAILSLAB "ignore-gfp-wait", "Y");
+	for (int i = ARRAY_SIZE(knob_values) - 1; i >= 0; i--)
+		write_once(knob_values[i].path, knob_values[i].at_boot);
 }
 
 /* Faults, and the VM whose requests meet them. */
@@ -131,15 +139,6 @@ static void faults_begin(const struct subject *s, long n)
 	write_knob(knobs->times, ENOUGH_TIMES);
 	write_knob(knobs->space, n * NODE_BYTES);
 	write_knob(knobs->make_fail, 1);
-}
-
-/*
- * The fault to come after fault @n. Creating a VM takes memory for more than a
- * thousand nodes: where it runs out in the midst of that, steps can be larger.
- */
-static long next_fault(const struct subject *s, long n)
-{
-	return n + 1 + (s->how == ALL_FAIL_FROM ? n / 16 : 0);
 }
 
 /* Returns whether there was a fault. */
@@ -399,27 +398,19 @@ TEST_F(faults, request_that_changes_nothing_meets_no_fault)
 	TEST_ASSERT(!faults_end(s), "it has allocated memory");
 }
 
-/* The counter @alive is back where it was, whatever of it has been made. */
-static void wait_for_alive(const char *alive, u64 before)
-{
-	KMA_WAIT_FOR(kma_total(alive) == before);
-}
-
 /* Not the creation of a VM: where it fails, KVM's own sev_vm_destroy() warns. */
-
 TEST_F_TIMEOUT(faults, guest_memfd_whose_creation_fails_leaves_nothing, 800)
 {
 	struct subject *s = &self->subject;
 	u64 before = kma_total("gmem_inodes_alive");
-	long n, tries = 0, failed = 0;
+	long n, failed = 0;
 	bool injected;
 	int refcnt = kma_refcnt();
 
-	for (n = 1, injected = true; injected; n = next_fault(s, n)) {
+	for (n = 1, injected = true; injected; n++) {
 		int fd, err;
 
 		TEST_ASSERT(n < MOST_FAULTS, "does not come to an end");
-		tries++;
 		faults_begin(s, n);
 		fd = __vm_create_guest_memfd(s->vm, KMA_SIZE, 0);
 		err = errno;
@@ -432,10 +423,10 @@ TEST_F_TIMEOUT(faults, guest_memfd_whose_creation_fails_leaves_nothing, 800)
 		} else {
 			close(fd);
 		}
-		wait_for_alive("gmem_inodes_alive", before);
+		KMA_WAIT_FOR(kma_total("gmem_inodes_alive") == before);
 	}
 	KMA_WAIT_FOR(kma_refcnt() == refcnt);
-	printf("# figure: creating a guest_memfd: %ld faults, %ld times ENOMEM\n", tries - 1,
+	printf("# figure: creating a guest_memfd: %ld faults, %ld times ENOMEM\n", n - 2,
 	       failed);
 	TEST_ASSERT(failed, "it never failed");
 }

@@ -97,13 +97,12 @@ static void poison(struct kma_guest *g, u64 page)
 	close(fd);
 }
 
-static void assert_poisoned(struct kma_guest *g, u64 page)
+/* The private page cannot be had. The guest goes on with the page of shared memory. */
+static void assert_lost(struct kma_guest *g, u64 page, int why)
 {
 	kma_issue(g->vcpu, KMA_OP_READ, g->gpa, 1ull << page, 0);
-	kma_finish_in_fault(g->vcpu, EHWPOISON, g->gpa + page * PAGE_SIZE,
+	kma_finish_in_fault(g->vcpu, why, g->gpa + page * PAGE_SIZE,
 			    KVM_MEMORY_EXIT_FLAG_PRIVATE);
-
-	/* The guest goes on with the page of shared memory. */
 	kma_set(g->vm, g->gpa + page * PAGE_SIZE, PAGE_SIZE, 0);
 	TEST_ASSERT_EQ(kma_finish(g->vcpu).shared, 1ull << page);
 }
@@ -115,7 +114,7 @@ TEST_F(gmem, memory_error_drops_the_private_page_and_no_other)
 	kma_prepare(&self->g, KMA_ODD);
 	poison(&self->g, 5);
 	KMA_ASSERT_FAULTS(&self->g, 0, KMA_SEEN(.shared = KMA_EVEN, .private = KMA_ODD & ~bad));
-	assert_poisoned(&self->g, 5);
+	assert_lost(&self->g, 5, EHWPOISON);
 }
 
 TEST_F(gmem, memory_error_leaves_the_shared_page_mapped)
@@ -125,7 +124,7 @@ TEST_F(gmem, memory_error_leaves_the_shared_page_mapped)
 	KMA_ASSERT_FAULTS(&self->g, 0, KMA_SEEN_PRIVATE(KMA_NONE));
 
 	kma_set(self->g.vm, self->g.gpa, KMA_SIZE, KMA_PRIVATE);
-	assert_poisoned(&self->g, 5);
+	assert_lost(&self->g, 5, EHWPOISON);
 }
 
 TEST_F(gmem, release_leaves_shared_pages_mapped)
@@ -144,13 +143,7 @@ TEST_F(gmem, release_drops_private_pages)
 			kma_prepare(g, KMA_ODD | 1ull << 22);
 			release(g);
 		}
-		kma_issue(g->vcpu, KMA_OP_READ, g->gpa, 1ull << page, 0);
-		kma_finish_in_fault(g->vcpu, EFAULT, g->gpa + page * PAGE_SIZE,
-				    KVM_MEMORY_EXIT_FLAG_PRIVATE);
-
-		/* Shared memory, which the guest can have, gets it going again. */
-		kma_set(g->vm, g->gpa + page * PAGE_SIZE, PAGE_SIZE, 0);
-		TEST_ASSERT_EQ(kma_finish(g->vcpu).shared, 1ull << page);
+		assert_lost(g, page, EFAULT);
 	}
 }
 
