@@ -14,6 +14,7 @@ use super::{
     bindings,
     gfn::Gfn,
     memslot::HugeLevel,
+    sched::cond_resched,
     vm::{
         Kvm,
         SlotsGuard, //
@@ -91,6 +92,18 @@ impl<'a> Begun<'a> {
                 self.flush,
             )
         };
+    }
+
+    /// Lets others have mmu_lock, and the CPU, with nothing left to flush. The invalidation goes on.
+    pub(crate) fn pause(&mut self) {
+        let kvm = self.kvm().as_ptr();
+        // SAFETY: The VM is valid and mmu_lock is held by the type invariant.
+        unsafe { bindings::kvm_mem_attr_flush_unlock(kvm, self.flush) };
+        self.flush = false;
+        cond_resched();
+        // SAFETY: The VM is valid, and mmu_lock was released above.
+        // INVARIANT: mmu_lock is held again, the invalidation has gone on.
+        unsafe { bindings::kvm_mem_attr_lock(kvm) };
     }
 
     /// Flushes TLBs if anything was zapped, and releases mmu_lock.

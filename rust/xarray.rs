@@ -102,42 +102,75 @@ impl ValueXArray {
         to_value(unsafe { kernel::bindings::xa_load(self.as_ptr(), index as usize) })
     }
 
-    /// The slot that `index` is in. Takes RCU only, and may be called in any context.
-    pub(crate) fn look(&self, index: u64) -> Slot {
+    /// Walks to `index` under RCU, and passes what is there: the entry, the node that it's in, if it's
+    /// in one, and its place there. The node stays allocated as long as `f` runs.
+    fn walk<R>(
+        &self,
+        index: u64,
+        f: impl FnOnce(*mut c_void, Option<(*mut xa_node, usize)>) -> R,
+    ) -> R {
         loop {
             let _rcu = rcu::read_lock();
             let mut state = State::new(self, index, 0);
             let entry = state.load();
             // SAFETY: Any entry may be tested.
-            if unsafe { bindings::kma_xa_is_retry(entry) } {
-                continue;
+            if !unsafe { bindings::kma_xa_is_retry(entry) } {
+                let offset = state.state.xa_offset.into();
+                return f(entry, state.node().map(|node| (node, offset)));
             }
+        }
+    }
 
+    /// The slot that `index` is in. Takes RCU only, and may be called in any context.
+    pub(crate) fn look(&self, index: u64) -> Slot {
+        self.walk(index, |entry, place| {
             let value = to_value(entry);
-            // SAFETY: A node that was walked to stays allocated until RCU is unlocked, and its shift
-            // doesn't change.
-            return match state.node().map(|node| unsafe { (*node).shift }) {
-                Some(shift) => Slot {
-                    value,
-                    last: block(index, shift.into()).1,
-                    order: Some(shift.into()),
-                    // SAFETY: Any entry may be tested.
-                    reserved: unsafe { bindings::kma_xa_is_zero(entry) },
-                    // SAFETY: As above. A tree that grows gives its topmost node a parent.
-                    in_head: state.node().is_some_and(|node| unsafe {
-                        (&raw const (*node).parent).read_volatile().is_null()
-                    }),
-                },
-                // Without a node there's at most one entry, at index 0.
-                None => Slot {
+            // Without a node there's at most one entry, at index 0.
+            let Some((node, _)) = place else {
+                return Slot {
                     value,
                     last: if value.is_some() { index } else { u64::MAX },
                     order: value.map(|_| 0),
                     reserved: false,
                     in_head: true,
-                },
+                };
             };
-        }
+            // SAFETY: The node stays allocated, see `walk()`, and its shift doesn't change.
+            let order = u32::from(unsafe { (*node).shift });
+            // SAFETY: As above. A tree that grows gives its topmost node a parent.
+            let parent = unsafe { (&raw const (*node).parent).read_volatile() };
+            Slot {
+                value,
+                last: block(index, order).1,
+                order: Some(order),
+                // SAFETY: Any entry may be tested.
+                reserved: unsafe { bindings::kma_xa_is_zero(entry) },
+                in_head: parent.is_null(),
+            }
+        })
+    }
+
+    /// The value at `index`, and the last index up to which there's the same in the node that it's
+    /// in. Takes RCU only, and may be called in any context.
+    pub(crate) fn stretch(&self, index: u64) -> (Option<u64>, u64) {
+        self.walk(index, |entry, place| {
+            let value = to_value(entry);
+            let Some((node, offset)) = place else {
+                return (value, if value.is_some() { index } else { u64::MAX });
+            };
+            let slot = |offset: usize| {
+                // SAFETY: The node stays allocated, see `walk()`. What a slot has while it's written
+                // to is the one entry or the other, and what has left the tree has a retry entry.
+                unsafe { (&raw const (*node).slots[offset]).read_volatile() }
+            };
+            let end = (offset + 1..CHUNK_SIZE)
+                .find(|offset| slot(*offset) != entry)
+                .unwrap_or(CHUNK_SIZE);
+            // SAFETY: As in `look()`.
+            let order = u32::from(unsafe { (*node).shift });
+            let further = ((end - offset - 1) as u64) << order;
+            (value, block(index, order).1 + further)
+        })
     }
 
     /// The last index that the tree as it is has a slot for, and the order of its largest slots.

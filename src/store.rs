@@ -234,16 +234,15 @@ fn block_order(boundary: Gfn, range: &GfnRange) -> u32 {
 
 impl Runs for AttrStore {
     fn first_run(&self, range: &GfnRange) -> Run {
-        let first = self.entries.look(range.start().raw());
-        let attrs = self.attrs(first.value);
+        let (value, mut last) = self.entries.stretch(range.start().raw());
+        let attrs = self.attrs(value);
 
-        let mut last = first.last;
         while last < range.last().raw() {
-            let next = self.entries.look(last + 1);
-            if self.attrs(next.value) != attrs {
+            let (next, next_last) = self.entries.stretch(last + 1);
+            if self.attrs(next) != attrs {
                 break;
             }
-            last = next.last;
+            last = next_last;
         }
 
         let end = Gfn::new(last.saturating_add(1).min(range.end().raw()));
@@ -257,14 +256,14 @@ impl Runs for AttrStore {
     fn uniform(&self, range: &GfnRange, mask: Attrs, value: Attrs) -> bool {
         let mut at = range.start().raw();
         loop {
-            let slot = self.entries.look(at);
-            if self.attrs(slot.value).masked(mask) != value {
+            let (found, last) = self.entries.stretch(at);
+            if self.attrs(found).masked(mask) != value {
                 return false;
             }
-            if slot.last >= range.last().raw() {
+            if last >= range.last().raw() {
                 return true;
             }
-            at = slot.last + 1;
+            at = last + 1;
         }
     }
 }

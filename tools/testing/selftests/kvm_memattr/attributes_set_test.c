@@ -308,8 +308,8 @@ TEST_F(set, signals_do_not_stop_a_request)
 		const struct kvm_memory_attributes copy = attr;
 		int seen;
 
-		/* What is in pieces takes a while to set. */
-		for (u64 page = 1; page < SZ_16M / PAGE_SIZE; page += 2)
+		/* What is in pieces takes a while to set, and to make. */
+		for (u64 page = 1; page < SZ_2M / PAGE_SIZE; page += 2)
 			kma_set(self->g.vm, KMA_GPA + page * PAGE_SIZE, PAGE_SIZE,
 				attr.attributes);
 		seen = signals;
