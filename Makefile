@@ -46,10 +46,10 @@ test: ## Run the tests in QEMU (VARIANT=, TESTS=group,group, CONTROL=1).
 mutants: ## Build the module with one fault at a time; the tests must notice each.
 	@scripts/mutants.sh $(MUTANTS)
 
-bench: ## Measure against mainline (OUT=dir, BENCH=row,row, AGAINST=dir/bench.csv).
+bench: ## Measure against mainline (OUT=dir, BENCH=row,row, AGAINST=dir/bench.csv, PROFILE=1).
 	@scripts/setup.sh
 	@python3 scripts/bench.py --bench='$(BENCH)' $(if $(OUT),--out='$(OUT)') \
-		$(if $(AGAINST),--against='$(AGAINST)')
+		$(if $(AGAINST),--against='$(AGAINST)') $(if $(filter 1 y yes,$(PROFILE)),--profile)
 
 shell: ## A shell in the host (CMD=, DIR=, VARIANT=, MODULE=no, PARAMS=).
 	@scripts/shell.sh

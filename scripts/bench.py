@@ -10,6 +10,10 @@ when they contend; nothing but its ratios means anything elsewhere.
 A figure is the median of its repetitions, a spread the largest less the smallest of
 them in per cent of it, of the side where that is larger. What a size would cost that
 takes too long to be run is computed from the next smaller one, and its note says so.
+
+--profile adds a boot in which the measured calls are interrupted each so many
+instructions, and a table of the functions that they were in then: their shares of the
+samples, times what an operation costs without interruptions.
 """
 
 import argparse
@@ -17,6 +21,7 @@ import csv
 import dataclasses
 import os
 import pathlib
+import shutil
 import signal
 import statistics
 import subprocess
@@ -26,6 +31,13 @@ import time
 import test
 
 COLUMNS = ("benchmark", "size", "unit", "mainline", "module", "ratio", "spread", "note")
+# Of a profile: what goes into a function itself, and into it and what it calls.
+PROFILE_COLUMNS = ("benchmark", "function", "mainline", "module", "mainline_with_calls",
+                   "module_with_calls")
+# Functions that take less of an operation, on both sides, are summed up. In per cent.
+PROFILE_LEAST = 1.0
+# Among a program's arguments, see tools/testing/bench/bench_profile.h.
+PROFILE_WORD = "profile"
 SIDES = ("mainline", "module")
 REPETITIONS = 9
 # Seconds for the longest that a program has nothing to say.
@@ -51,6 +63,10 @@ class Row:
     unit: str = ONE_SET
     clock: str = INSTRUCTIONS
     note: str = ""
+
+    def has_profile(self):
+        """Samples are of a row, so that there must be one figure that they're shares of."""
+        return self.unit.startswith("instructions") and len(self.sizes) == 1
 
 
 ROWS = (
@@ -87,14 +103,16 @@ class Wrong(Exception):
 
 class BenchBoot(test.Boot):
     """A machine that runs the benchmarks, each program a job, with the rows as its
-    arguments. The programs load the module themselves."""
+    arguments. The programs load the module themselves. With profiles, each row is a job."""
 
-    def __init__(self, clock, rows, folder):
+    def __init__(self, clock, rows, folder, profile=False):
         programs = {}
         for row in rows:
-            programs.setdefault(row.program, []).append(row.name)
-        jobs = [test.Job("bench", program, " ".join(["/tests/" + program] + names), program)
-                for program, names in programs.items()]
+            programs.setdefault((row.program, row.name if profile else ""), []).append(row.name)
+        jobs = [test.Job("bench", " ".join(filter(None, (program, alone))),
+                         " ".join(["/tests/" + program] + names + [PROFILE_WORD] * profile),
+                         program)
+                for (program, alone), names in programs.items()]
         super().__init__("release", "bench", jobs, folder, None, [], False)
         self.clock = clock
         self.rows = rows
@@ -216,18 +234,18 @@ def table(rows, figures):
     return found
 
 
-def print_table(lines):
+def print_table(lines, columns):
     width = {column: max([len(column)] + [len(line[column]) for line in lines])
-             for column in COLUMNS}
-    numbers = ("mainline", "module", "ratio", "spread")
-    for line in [dict(zip(COLUMNS, COLUMNS))] + lines:
-        print("  ".join(line[column].rjust(width[column]) if column in numbers
-                        else line[column].ljust(width[column]) for column in COLUMNS).rstrip())
+             for column in columns}
+    words = ("benchmark", "size", "unit", "note", "function")
+    for line in [dict(zip(columns, columns))] + lines:
+        print("  ".join(line[column].ljust(width[column]) if column in words
+                        else line[column].rjust(width[column]) for column in columns).rstrip())
 
 
-def write_csv(lines, path):
+def write_csv(lines, columns, path):
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(lines)
 
@@ -257,12 +275,84 @@ def compare(lines, path):
     return compared > 0 and not wrong
 
 
+def behind(rows, lines):
+    """The rows in which the module costs more, as far as they can have a profile."""
+    names = {line["benchmark"] for line in lines
+             if line["ratio"] not in ("", "inf") and float(line["ratio"]) < 1}
+    return [row for row in rows if row.name in names and row.has_profile()]
+
+
+def demangled(names):
+    """The names of functions as a reader knows them, by any tool for that."""
+    tool = shutil.which("llvm-cxxfilt") or shutil.which("c++filt")
+    if not tool:
+        return {name: name for name in names}
+    names = list(names)
+    plain_names = subprocess.run([tool], input="\n".join(names), check=True, text=True,
+                                 stdout=subprocess.PIPE).stdout.splitlines()
+    return {name: text.replace("kvm_memattr_main::", "")
+            for name, text in zip(names, plain_names)}
+
+
+def profile_of(row, lines, figures):
+    """A dictionary for each line of the CSV: the functions of a row, by what goes into
+    them on the module's side, and a last one for all that are too small."""
+    samples = {side: {} for side in SIDES}
+    for line in lines:
+        word, _, rest = line.partition(": ")
+        if word == "profile":
+            side, alone, total, function = rest.split(" ", 3)
+            samples[side][function] = (int(alone), int(total))
+
+    shares, cost = {}, {}
+    for side in SIDES:
+        _, everything = samples[side].pop("all", (0, 0))
+        if not everything:
+            raise Wrong("no sample of %s on the side of %s" % (row.name, side))
+        cost[side] = figures[row.name, row.sizes[0], side].value
+        for function, counts in samples[side].items():
+            shares.setdefault(function, {})[side] = [count / everything for count in counts]
+
+    names = demangled(shares)
+    found, rest = [], {side: 0.0 for side in SIDES}
+    for function, of in shares.items():
+        of = {side: of.get(side, [0.0, 0.0]) for side in SIDES}
+        if max(of[side][0] for side in SIDES) * 100 < PROFILE_LEAST:
+            for side in SIDES:
+                rest[side] += of[side][0]
+            continue
+        line = {"benchmark": row.name, "function": names[function]}
+        for side in SIDES:
+            line[side], line[side + "_with_calls"] = (round(share * cost[side])
+                                                      for share in of[side])
+        found.append(line)
+    found.sort(key=lambda line: (-line["module"], -line["mainline"], line["function"]))
+    found.append({"benchmark": row.name, "function": "(others)",
+                  **{side: round(rest[side] * cost[side]) for side in SIDES},
+                  **{side + "_with_calls": "" for side in SIDES}})
+    return [{column: str(line[column]) for column in PROFILE_COLUMNS} for line in found]
+
+
 def arguments():
     parser = argparse.ArgumentParser(description="Run the benchmarks in QEMU.")
     parser.add_argument("--out", type=pathlib.Path, help="folder for the CSV and the plots")
     parser.add_argument("--bench", default="", help="row,row (default: all)")
     parser.add_argument("--against", type=pathlib.Path, help="bench.csv of an earlier run")
+    parser.add_argument("--profile", action="store_true",
+                        help="say which functions the instructions go into, of the rows "
+                        "in BENCH, or else of those in which the module costs more")
     return parser.parse_args()
+
+
+def boot_and_check(clock, rows, folder, profile=False):
+    boot = BenchBoot(clock, rows, folder, profile)
+    boot.run(test.report_job)
+    try:
+        boot.check()
+    except Wrong as error:
+        raise Wrong("%s\nconsole: %s, output: %s" % (error, boot.folder / "console.log",
+                                                     boot.folder / "output.log"))
+    return boot
 
 
 def run(args):
@@ -270,29 +360,37 @@ def run(args):
     rows = [row for row in ROWS if row.name in names]
     if args.against and not args.against.is_file():
         raise test.Problem("%s is not there" % args.against)
+    for row in rows if args.profile and args.bench else ():
+        if not row.has_profile():
+            raise test.Problem("%s has no profile: it takes a row that is counted in "
+                               "instructions and has one size" % row.name)
     test.prepare(["release"], None)
 
     folder = RUNS / time.strftime("%Y%m%d-%H%M%S-{}".format(os.getpid()))
     figures = {}
     for clock in (INSTRUCTIONS, WALL):
         here = [row for row in rows if row.clock == clock]
-        if not here:
-            continue
-        boot = BenchBoot(clock, here, folder / clock)
-        boot.run(test.report_job)
-        try:
-            boot.check()
-        except Wrong as error:
-            raise Wrong("%s\nconsole: %s, output: %s" % (error, boot.folder / "console.log",
-                                                         boot.folder / "output.log"))
-        figures.update(collect(boot.lines()))
+        if here:
+            figures.update(collect(boot_and_check(clock, here, folder / clock).lines()))
+    lines = table(rows, figures)
+    profiles = []
+    if args.profile:
+        profiled = rows if args.bench else behind(rows, lines)
+        boot = profiled and boot_and_check(INSTRUCTIONS, profiled, folder / PROFILE_WORD,
+                                           profile=True)
+        for number, row in enumerate(profiled):
+            profiles += profile_of(row, boot.outcomes[number].lines, figures)
 
     test.drop_old_runs(RUNS)
-    lines = table(rows, figures)
-    print_table(lines)
+    print_table(lines, COLUMNS)
+    if profiles:
+        print()
+        print_table(profiles, PROFILE_COLUMNS)
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
-        write_csv(lines, args.out / "bench.csv")
+        write_csv(lines, COLUMNS, args.out / "bench.csv")
+        if profiles:
+            write_csv(profiles, PROFILE_COLUMNS, args.out / "profile.csv")
         subprocess.run([test.TOP / "scripts" / "plot.sh", args.out], check=True, stdout=sys.stderr)
     return compare(lines, args.against) if args.against else True
 

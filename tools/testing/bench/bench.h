@@ -20,6 +20,7 @@
 
 #include "kvm_memattr_module.h"
 #include "kvm_memattr_test.h"
+#include "bench_profile.h"
 
 /* These are no tests that the harness would run. */
 static int test_harness_run(int argc, char **argv) __maybe_unused;
@@ -64,6 +65,41 @@ static inline bool bench_wanted(const char *row)
 	return false;
 }
 
+/*
+ * The clock of what @row measures on a side. No two rows are measured at once. With
+ * samples, they're of the rows that are wanted only: a program sets pages for one
+ * row and clears them for another.
+ */
+static struct profile bench_profiles[BENCH_SIDES];
+
+static inline bool bench_profiled(const char *row)
+{
+	return row && bench_wanted(PROFILE_WORD) && bench_wanted(row);
+}
+
+/* Repetitions of what is short against the period of the samples: there must be enough. */
+static inline int bench_reps(void)
+{
+	return bench_wanted(PROFILE_WORD) ? PROFILE_REPS : BENCH_REPS;
+}
+
+static inline u64 bench_start(const char *row, enum bench_side side)
+{
+	if (bench_profiled(row))
+		profile_start(&bench_profiles[side]);
+	return rdtsc();
+}
+
+/* What it has cost since bench_start(). */
+static inline u64 bench_stop(const char *row, enum bench_side side, u64 start)
+{
+	u64 cost = rdtsc() - start;
+
+	if (bench_profiled(row))
+		profile_stop(&bench_profiles[side]);
+	return cost;
+}
+
 /* Before the first VM of that side. */
 static inline void bench_begin(enum bench_side side)
 {
@@ -74,6 +110,10 @@ static inline void bench_begin(enum bench_side side)
 /* After the last VM of both. */
 static inline void bench_end(void)
 {
+	if (bench_wanted(PROFILE_WORD)) {
+		for_each_side(side)
+			profile_print(&bench_profiles[side], bench_side_name(side));
+	}
 	kma_unload();
 }
 
@@ -203,11 +243,12 @@ static inline void bench_check(struct kvm_vm *vm, u64 gpa, u64 size, bool privat
 		TEST_ASSERT_EQ(bench_is_private(vm, gpa - PAGE_SIZE), beside);
 }
 
-static inline u64 bench_set(struct kvm_vm *vm, u64 gpa, u64 size, u64 attributes)
+static inline u64 bench_set(const char *row, enum bench_side side, struct kvm_vm *vm,
+			    u64 gpa, u64 size, u64 attributes)
 {
-	u64 start = rdtsc();
+	u64 start = bench_start(row, side);
 	int ret = __kma_set(vm, gpa, size, attributes);
-	u64 cost = rdtsc() - start;
+	u64 cost = bench_stop(row, side, start);
 
 	TEST_ASSERT_VM_VCPU_IOCTL(!ret, KVM_SET_MEMORY_ATTRIBUTES, ret, vm);
 	return cost;

@@ -48,9 +48,11 @@ static void fragment_and_set(struct kvm_vm *vm, enum bench_side side, u64 spacin
 	bench_check(vm, KMA_GPA, PAGE_SIZE, true, false);
 
 	bench_drain();
+	bench_start(LOOKUP_ROW, side);
 	looked = bench_look_up(vm, KMA_GPA, ROOM_PAGES, STRIDE, LOOKUPS);
+	bench_stop(LOOKUP_ROW, side, 0);
 	TEST_ASSERT_EQ(looked.private, LOOKUPS / spacing);
-	set = bench_set(vm, KMA_GPA, ROOM, KMA_PRIVATE);
+	set = bench_set(SET_ROW, side, vm, KMA_GPA, ROOM, KMA_PRIVATE);
 	bench_check(vm, KMA_GPA, ROOM, true, false);
 	kma_set(vm, KMA_GPA, ROOM, 0);
 	bench_check(vm, KMA_GPA, ROOM, false, false);

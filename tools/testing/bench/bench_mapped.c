@@ -5,15 +5,16 @@
  */
 #include "bench_guest.h"
 
-static u64 convert_and_touch(struct bench_guest *g, u64 size, u64 attributes)
+static u64 convert_and_touch(const char *row, enum bench_side side, struct bench_guest *g,
+			     u64 size, u64 attributes)
 {
 	u64 start, cost, faults;
 
 	bench_drain();
-	start = rdtsc();
+	start = bench_start(row, side);
 	kma_set(g->vm, BENCH_GPA, size, attributes);
 	faults = bench_touch(g);
-	cost = rdtsc() - start;
+	cost = bench_stop(row, side, start);
 
 	TEST_ASSERT_EQ(faults, g->pages);
 	bench_check(g->vm, BENCH_GPA, size, attributes, false);
@@ -26,8 +27,8 @@ static void conversions(struct bench_guest *g, enum bench_side side, u64 size)
 	bench_touch(g);
 
 	for (int i = -1; i < BENCH_REPS; i++) {
-		u64 set = convert_and_touch(g, size, KMA_PRIVATE);
-		u64 clear = convert_and_touch(g, size, 0);
+		u64 set = convert_and_touch("set_mapped", side, g, size, KMA_PRIVATE);
+		u64 clear = convert_and_touch("clear_mapped", side, g, size, 0);
 
 		if (i < 0)
 			continue;

@@ -47,7 +47,7 @@ static u64 mem_uniform(struct kvm_vm *vm, enum bench_side side, u64 size)
 	for (int i = 0; i < BENCH_REPS; i++) {
 		u64 before = slab_bytes();
 
-		cost = bench_set(vm, KMA_GPA, size, KMA_PRIVATE);
+		cost = bench_set("mem_uniform", side, vm, KMA_GPA, size, KMA_PRIVATE);
 		bench_check(vm, KMA_GPA, size, true, false);
 		report("mem_uniform", size, side, before);
 		kma_set(vm, KMA_GPA, size, 0);

@@ -39,9 +39,9 @@ static inline void bench_range(struct kvm_vm *vm, enum bench_side side, u64 gpa,
 
 	for (int i = reps > 1 ? -1 : 0; i < reps; i++) {
 		bench_drain();
-		set = bench_set(vm, gpa, size, KMA_PRIVATE);
+		set = bench_set(rows->set, side, vm, gpa, size, KMA_PRIVATE);
 		bench_check(vm, gpa, size, true, false);
-		clear = bench_set(vm, gpa, size, 0);
+		clear = bench_set(rows->clear, side, vm, gpa, size, 0);
 		bench_check(vm, gpa, size, false, false);
 		if (i < 0)
 			continue;

@@ -71,7 +71,7 @@ static void noop(struct bench_vms *vms)
 		kma_set(vm, KMA_GPA, SZ_1G, KMA_PRIVATE);
 		for (int i = -1; i < BENCH_REPS; i++) {
 			bench_drain();
-			cost = bench_set(vm, KMA_GPA, SZ_1G, KMA_PRIVATE);
+			cost = bench_set("noop", side, vm, KMA_GPA, SZ_1G, KMA_PRIVATE);
 			bench_check(vm, KMA_GPA, SZ_1G, true, false);
 			if (i >= 0)
 				bench_report("noop", "1G", side, cost, 1);
@@ -94,9 +94,9 @@ static void measure_pages(struct kvm_vm *vm, enum bench_side side)
 
 	bench_drain();
 	for (int i = 0; i < SINGLE_PAGES; i++, gpa += SINGLE_STEP) {
-		set += bench_set(vm, gpa, PAGE_SIZE, KMA_PRIVATE);
+		set += bench_set("page_set", side, vm, gpa, PAGE_SIZE, KMA_PRIVATE);
 		bench_check(vm, gpa, PAGE_SIZE, true, false);
-		clear += bench_set(vm, gpa, PAGE_SIZE, 0);
+		clear += bench_set("page_clear", side, vm, gpa, PAGE_SIZE, 0);
 		bench_check(vm, gpa, PAGE_SIZE, false, false);
 	}
 	if (bench_wanted("page_set"))
@@ -124,7 +124,7 @@ static void single_pages(struct bench_vms *vms)
 		void *hva = bench_add_slot(vm, KMA_GPA, ROOM);
 
 		warm_pages_up(vm);
-		for (int i = 0; i < BENCH_REPS; i++)
+		for (int i = 0; i < bench_reps(); i++)
 			measure_pages(vm, side);
 		bench_drop_slot(vm, KMA_GPA, ROOM, hva);
 	}
@@ -142,7 +142,7 @@ static u64 random_next(u64 *state)
 	return *state >> 32;
 }
 
-static u64 random_pages_once(struct kvm_vm *vm)
+static u64 random_pages_once(struct kvm_vm *vm, enum bench_side side)
 {
 	u64 state = 1, cost = 0;
 
@@ -151,8 +151,8 @@ static u64 random_pages_once(struct kvm_vm *vm)
 		u64 page = random_next(&state) % ROOM_PAGES;
 		bool private = random_next(&state) & 1;
 
-		cost += bench_set(vm, KMA_GPA + page * PAGE_SIZE, PAGE_SIZE,
-				  private ? KMA_PRIVATE : 0);
+		cost += bench_set("random_pages", side, vm, KMA_GPA + page * PAGE_SIZE,
+				  PAGE_SIZE, private ? KMA_PRIVATE : 0);
 		model[page] = private;
 	}
 	return cost;
@@ -184,7 +184,7 @@ static void random_pages(struct bench_vms *vms)
 
 		for (int i = -1; i < BENCH_REPS; i++) {
 			bench_drain();
-			cost = random_pages_once(vm);
+			cost = random_pages_once(vm, side);
 			if (i < 0)
 				random_pages_check(vm);
 			else
