@@ -23,7 +23,6 @@ use kernel::{
         file_operations,
         module,
         mutex,
-        xa_node,
         xa_state,
         xarray, //
     },

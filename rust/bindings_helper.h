@@ -22,13 +22,10 @@ bool kma_slot_is_user(const struct kvm_memory_slot *slot);
 bool kma_slot_is_gmem_only(const struct kvm_memory_slot *slot);
 
 void kma_xa_init_accounted(struct xarray *xa);
-void *kma_xa_head(const struct xarray *xa);
 void kma_xa_lock(struct xarray *xa);
 void kma_xa_unlock(struct xarray *xa);
 bool kma_xa_is_retry(const void *entry);
 bool kma_xa_is_zero(const void *entry);
-bool kma_xa_is_node(const void *entry);
-struct xa_node *kma_xa_to_node(const void *entry);
 void *kma_xa_mk_value(unsigned long value);
 void *kma_xa_zero_entry(void);
 int kma_xas_error(const struct xa_state *xas);

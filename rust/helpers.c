@@ -45,11 +45,6 @@ void kma_xa_init_accounted(struct xarray *xa)
 	xa_init_flags(xa, XA_FLAGS_ACCOUNT);
 }
 
-void *kma_xa_head(const struct xarray *xa)
-{
-	return xa_head(xa);
-}
-
 void kma_xa_lock(struct xarray *xa)
 {
 	xa_lock(xa);
@@ -68,16 +63,6 @@ bool kma_xa_is_retry(const void *entry)
 bool kma_xa_is_zero(const void *entry)
 {
 	return xa_is_zero(entry);
-}
-
-bool kma_xa_is_node(const void *entry)
-{
-	return xa_is_node(entry);
-}
-
-struct xa_node *kma_xa_to_node(const void *entry)
-{
-	return xa_to_node(entry);
 }
 
 void *kma_xa_mk_value(unsigned long value)

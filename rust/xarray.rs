@@ -66,6 +66,15 @@ pub(crate) struct Slot {
     pub(crate) in_head: bool,
 }
 
+/// What's known of the indices around one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Around {
+    /// The first and the last of a range of which all have the same, with the one in it.
+    pub(crate) same: (u64, u64),
+    /// It's certain that not all of the block have the same, `same` aside. If not, it isn't known.
+    pub(crate) differ: bool,
+}
+
 /// Blocks of integers.
 ///
 /// Readers need no lock. What a writer changes is a slot at a time, under the array's own lock; it's
@@ -97,13 +106,12 @@ impl ValueXArray {
     /// The value at `index`. Takes RCU only, and may be called in any context.
     #[inline]
     pub(crate) fn load(&self, index: u64) -> Option<u64> {
-        // SAFETY: The array is initialised by the type invariant; `xa_load` takes RCU itself, and a
-        // value entry is no pointer that could dangle afterwards.
-        to_value(unsafe { kernel::bindings::xa_load(self.as_ptr(), index as usize) })
+        self.walk(index, |entry, _| to_value(entry))
     }
 
     /// Walks to `index` under RCU, and passes what is there: the entry, the node that it's in, if it's
     /// in one, and its place there. The node stays allocated as long as `f` runs.
+    #[inline]
     fn walk<R>(
         &self,
         index: u64,
@@ -111,13 +119,53 @@ impl ValueXArray {
     ) -> R {
         loop {
             let _rcu = rcu::read_lock();
-            let mut state = State::new(self, index, 0);
-            let entry = state.load();
-            // SAFETY: Any entry may be tested.
-            if !unsafe { bindings::kma_xa_is_retry(entry) } {
-                let offset = state.state.xa_offset.into();
-                return f(entry, state.node().map(|node| (node, offset)));
+            // SAFETY: RCU is held as long as what's found is used.
+            let (entry, place) = unsafe { self.descend(index, 0) };
+            if !is_retry(entry) {
+                return f(entry, place);
             }
+        }
+    }
+
+    /// Goes down to `index`, as far as there are slots of `order`: to the entry there, and the node
+    /// that it's in with its place there, if it's in one. Without a node there's at most one entry, at
+    /// index 0, and beyond the end of the tree there's neither. May meet a retry entry.
+    ///
+    /// As the C function xas_load(), for which a state of 64 bytes is set up first, and which is told
+    /// of cases that this array doesn't have: most of what a page fault asks of it would be that.
+    ///
+    /// # Safety
+    ///
+    /// The caller must hold RCU, or the array's lock, as long as it uses the node.
+    #[inline]
+    unsafe fn descend(
+        &self,
+        index: u64,
+        order: u32,
+    ) -> (*mut c_void, Option<(*mut xa_node, usize)>) {
+        // SAFETY: The array is initialised by the type invariant. As READ_ONCE(): the head may be
+        // replaced meanwhile, and what's read is what was or what is the head.
+        let mut entry = unsafe { (&raw const (*self.as_ptr()).xa_head).read_volatile() };
+        let Some(mut node) = to_node(entry) else {
+            return (if index == 0 { entry } else { ptr::null_mut() }, None);
+        };
+        // SAFETY: A node that was found in the tree stays allocated by the function's contract, and
+        // its shift doesn't change.
+        let mut shift = u32::from(unsafe { (*node).shift });
+        if index.wrapping_shr(shift) >= CHUNK_SIZE as u64 {
+            return (ptr::null_mut(), None);
+        }
+        loop {
+            let offset = index.wrapping_shr(shift) as usize % CHUNK_SIZE;
+            // SAFETY: As above. What a slot has while it's written to is the one entry or the other,
+            // and what has left the tree has a retry entry.
+            entry = unsafe { (&raw const (*node).slots[offset]).read_volatile() };
+            match to_node(entry) {
+                Some(below) if shift > order => node = below,
+                _ => return (entry, Some((node, offset))),
+            }
+            // SAFETY: As above.
+            shift = u32::from(unsafe { (*node).shift });
         }
     }
 
@@ -143,16 +191,21 @@ impl ValueXArray {
                 value,
                 last: block(index, order).1,
                 order: Some(order),
-                // SAFETY: Any entry may be tested.
-                reserved: unsafe { bindings::kma_xa_is_zero(entry) },
+                reserved: is_reservation(entry),
                 in_head: parent.is_null(),
             }
         })
     }
 
     /// The value at `index`, and the last index up to which there's the same in the node that it's
-    /// in. Takes RCU only, and may be called in any context.
-    pub(crate) fn stretch(&self, index: u64) -> (Option<u64>, u64) {
+    /// in, looked for no further than what `enough` says of the value. Takes RCU only, and may be
+    /// called in any context.
+    #[inline]
+    pub(crate) fn stretch(
+        &self,
+        index: u64,
+        enough: impl Fn(Option<u64>) -> u64,
+    ) -> (Option<u64>, u64) {
         self.walk(index, |entry, place| {
             let value = to_value(entry);
             let Some((node, offset)) = place else {
@@ -163,13 +216,51 @@ impl ValueXArray {
                 // to is the one entry or the other, and what has left the tree has a retry entry.
                 unsafe { (&raw const (*node).slots[offset]).read_volatile() }
             };
-            let end = (offset + 1..CHUNK_SIZE)
-                .find(|offset| slot(*offset) != entry)
-                .unwrap_or(CHUNK_SIZE);
             // SAFETY: As in `look()`.
             let order = u32::from(unsafe { (*node).shift });
+            let last = block(index, order).1;
+            // Slots to look at behind this one: no more than it takes.
+            let more = enough(value).saturating_sub(last).div_ceil(1 << order);
+            let end = offset + 1 + more.min((CHUNK_SIZE - offset - 1) as u64) as usize;
+            let end = (offset + 1..end)
+                .find(|offset| slot(*offset) != entry)
+                .unwrap_or(end);
             let further = ((end - offset - 1) as u64) << order;
-            (value, block(index, order).1 + further)
+            (value, last + further)
+        })
+    }
+
+    /// What's known of the block of `order` around `index` without a look at each index. Takes RCU
+    /// only, and may be called in any context.
+    pub(crate) fn around(&self, index: u64, order: u32) -> Around {
+        self.walk(index, |entry, place| {
+            let Some((node, _)) = place else {
+                let same = match self.extent() {
+                    None => (0, u64::MAX),
+                    Some((last, _)) if last < index => (last + 1, u64::MAX),
+                    Some(_) => (index, index),
+                };
+                return Around {
+                    same,
+                    differ: false,
+                };
+            };
+            // SAFETY: The node stays allocated, see `walk()`, and its shift doesn't change. Its count
+            // may, and is what it was or what it is.
+            let (count, shift) = unsafe {
+                let count = (&raw const (*node).count).read_volatile();
+                (usize::from(count), u32::from((*node).shift))
+            };
+            // Others in a leaf of the block: there are some, and there are gaps.
+            let others = count.saturating_sub(usize::from(!entry.is_null()));
+            let within = shift == 0 && order >= CHUNK_SHIFT;
+            Around {
+                same: block(index, shift),
+                differ: within
+                    && (others != 0 && others != CHUNK_SIZE - 1
+                        // SAFETY: The node stays allocated, and so does its parent.
+                        || unsafe { has_other_leaf(node, index, order) }),
+            }
         })
     }
 
@@ -177,8 +268,8 @@ impl ValueXArray {
     /// `None` if it's empty.
     pub(crate) fn extent(&self) -> Option<(u64, u32)> {
         let _rcu = rcu::read_lock();
-        // SAFETY: The array is initialised by the type invariant, and RCU is held.
-        let head = unsafe { bindings::kma_xa_head(self.as_ptr()) };
+        // SAFETY: As in `descend()`, with RCU held.
+        let head = unsafe { (&raw const (*self.as_ptr()).xa_head).read_volatile() };
         if head.is_null() {
             return None;
         }
@@ -206,6 +297,12 @@ impl ValueXArray {
     ///
     /// `ENOMEM`. Then, too, [`Self::release`] is to be called.
     pub(crate) fn reserve(&self, index: u64, mut order: u32) -> Result {
+        let mut slot = self.look(index);
+        if slot.order.is_some_and(|found| found <= order) {
+            // What's there is a slot of its own, or more than one. The node keeps the path to it: it
+            // isn't empty, and nothing that's stored empties it before this is stored.
+            return Ok(());
+        }
         match self.extent() {
             // A block can't be larger than a slot of the topmost node.
             Some((last, largest)) if index <= last => order = order.min(largest),
@@ -219,15 +316,17 @@ impl ValueXArray {
         }
 
         // From level to level, as one call can't do more.
-        loop {
-            match self.look(index) {
-                Slot {
-                    value: Some(value),
-                    order: Some(found),
-                    ..
-                } if found > order => self.split(index, found, value)?,
-                _ => break,
+        while let Slot {
+            value: Some(value),
+            order: Some(found),
+            ..
+        } = slot
+        {
+            if found <= order {
+                break;
             }
+            self.split(index, found, value)?;
+            slot = self.look(index);
         }
 
         let mut state = State::new(self, index, order);
@@ -345,7 +444,8 @@ impl Locked<'_> {
     /// As [`Self::set`]. `entry` must be that of a value, a reservation or NULL.
     fn set_entry(&mut self, index: u64, order: u32, entry: *mut c_void) {
         let mut state = State::new(self.array, index, order);
-        state.load();
+        // SAFETY: The lock is held by the type invariant.
+        unsafe { state.descend() };
         // SAFETY: The lock is held by the type invariant, so that the node stays.
         let found = state.node().map(|node| u32::from(unsafe { (*node).shift }));
         let only_entry = order == 0 && state.is_only_entry();
@@ -365,9 +465,7 @@ impl Locked<'_> {
     /// The topmost node stays: there's no slot for its block.
     pub(crate) fn join(&mut self, index: u64, within: (u64, u64), largest: u32) {
         loop {
-            let mut state = State::new(self.array, index, 0);
-            state.load();
-            let Some(node) = state.node() else { return };
+            let Some(node) = self.node(index) else { return };
             // SAFETY: The lock is held by the type invariant, so that the node stays, and nobody
             // writes to it.
             let node = unsafe { &*node };
@@ -388,12 +486,17 @@ impl Locked<'_> {
         }
     }
 
+    /// The node that `index` is in.
+    fn node(&self, index: u64) -> Option<*mut xa_node> {
+        // SAFETY: The lock is held by the type invariant.
+        let (_, place) = unsafe { self.array.descend(index, 0) };
+        place.map(|(node, _)| node)
+    }
+
     /// Frees the node that `index` is in if it's empty, which a reservation that has failed leaves
     /// behind, and so those above it.
     fn drop_empty_node(&mut self, index: u64) {
-        let mut state = State::new(self.array, index, 0);
-        state.load();
-        let Some(node) = state.node() else { return };
+        let Some(node) = self.node(index) else { return };
         // SAFETY: The lock is held by the type invariant, so that the node stays.
         let (count, shift) = unsafe { ((*node).count, u32::from((*node).shift)) };
         if count == 0 {
@@ -409,7 +512,7 @@ impl Locked<'_> {
     /// looks for such only when something is erased.
     pub(crate) fn shrink(&mut self) {
         // SAFETY: The array is initialised, and the lock is held by the type invariant.
-        let head = unsafe { bindings::kma_xa_head(self.array.as_ptr()) };
+        let head = unsafe { (*self.array.as_ptr()).xa_head };
         let Some(node) = to_node(head) else { return };
         // SAFETY: The lock is held by the type invariant, so that the node stays.
         let (count, shift, first) =
@@ -437,7 +540,7 @@ impl Drop for Locked<'_> {
 /// `state` is initialised, for an array that is alive for `'a`.
 struct State<'a> {
     state: xa_state,
-    _array: &'a ValueXArray,
+    array: &'a ValueXArray,
 }
 
 impl<'a> State<'a> {
@@ -458,7 +561,7 @@ impl<'a> State<'a> {
                 xa_update: None,
                 xa_lru: ptr::null_mut(),
             },
-            _array: array,
+            array,
         }
     }
 
@@ -470,6 +573,26 @@ impl<'a> State<'a> {
     fn load(&mut self) -> *mut c_void {
         // SAFETY: The state is initialised by the type invariant.
         unsafe { xas_load(self.as_ptr()) }
+    }
+
+    /// As [`Self::load`], the short way.
+    ///
+    /// # Safety
+    ///
+    /// The caller must hold the array's lock, as long as it uses the state.
+    unsafe fn descend(&mut self) {
+        let (index, order) = (self.state.xa_index as u64, self.state.xa_shift.into());
+        // SAFETY: By the function's contract.
+        match unsafe { self.array.descend(index, order) } {
+            (_, Some((node, offset))) => {
+                // INVARIANT: This is where a walk leads to, and what it leaves behind.
+                self.state.xa_node = node;
+                self.state.xa_offset = offset as u8;
+            }
+            _ => {
+                self.load();
+            }
+        }
     }
 
     /// The node that was walked to, unless there's none.
@@ -508,6 +631,30 @@ impl Drop for State<'_> {
     }
 }
 
+/// Is there, in the block of `order` around `index`, a leaf beside the one that `index` is in? Its
+/// indices aren't all the same, as it would have been joined.
+///
+/// # Safety
+///
+/// `leaf` must be the leaf that `index` is in, and the caller hold RCU since it found that out, or the
+/// array's lock.
+unsafe fn has_other_leaf(leaf: *mut xa_node, index: u64, order: u32) -> bool {
+    // SAFETY: The leaf is one by the function's contract.
+    let parent = unsafe { (&raw const (*leaf).parent).read_volatile() };
+    if parent.is_null() {
+        return false;
+    }
+    let (first, last) = block(index, order.min(2 * CHUNK_SHIFT));
+    let place = |index: u64| (index >> CHUNK_SHIFT) as usize % CHUNK_SIZE;
+    (place(first)..=place(last))
+        .filter(|offset| *offset != place(index))
+        .any(|offset| {
+            // SAFETY: What was a node's parent while RCU was held stays allocated until it isn't.
+            let entry = unsafe { (&raw const (*parent).slots[offset]).read_volatile() };
+            to_node(entry).is_some()
+        })
+}
+
 /// The value of an entry. As the C functions xa_is_value() and xa_to_value(), which every lookup
 /// would have to call.
 #[inline]
@@ -523,12 +670,32 @@ fn mk_value(value: u64) -> *mut c_void {
     unsafe { bindings::kma_xa_mk_value(value as usize) }
 }
 
-/// The node that an entry stands for, if it does.
+/// The node that an entry stands for, if it does. As the C functions xa_is_node() and xa_to_node().
+#[inline]
 fn to_node(entry: *mut c_void) -> Option<*mut xa_node> {
+    let node = entry as usize > 4096 && is_internal(entry);
+    node.then(|| entry.wrapping_byte_sub(INTERNAL).cast())
+}
+
+/// What an entry has in its lowest two bits that's neither a value nor NULL.
+const INTERNAL: usize = 2;
+
+/// Is it a node, a reservation or a retry entry?
+#[inline]
+fn is_internal(entry: *mut c_void) -> bool {
+    entry as usize & 3 == INTERNAL
+}
+
+/// Is it the entry of a reservation?
+#[inline]
+fn is_reservation(entry: *mut c_void) -> bool {
     // SAFETY: Any entry may be tested.
-    if !unsafe { bindings::kma_xa_is_node(entry) } {
-        return None;
-    }
-    // SAFETY: It stands for a node.
-    Some(unsafe { bindings::kma_xa_to_node(entry) })
+    is_internal(entry) && unsafe { bindings::kma_xa_is_zero(entry) }
+}
+
+/// Is it what a node has in its slots that has just left the tree?
+#[inline]
+fn is_retry(entry: *mut c_void) -> bool {
+    // SAFETY: Any entry may be tested.
+    is_internal(entry) && unsafe { bindings::kma_xa_is_retry(entry) }
 }

@@ -50,6 +50,7 @@ pub(crate) struct RunIter<'a, R: ?Sized> {
 impl<R: Runs + ?Sized> Iterator for RunIter<'_, R> {
     type Item = Run;
 
+    #[inline]
     fn next(&mut self) -> Option<Run> {
         let rest = self.rest?;
         let run = self.source.first_run(&rest);

@@ -23,6 +23,7 @@ use crate::{
         gfn::Gfn,
         sched::cond_resched,
         xarray::{
+            Around,
             ValueXArray,
             CHUNK_SHIFT, //
         },
@@ -189,6 +190,16 @@ impl AttrStore {
         end
     }
 
+    /// What's known of the block of 2^order pages around one without a look at each page: a range of
+    /// pages that have the same attributes as the one, and whether it's certain that not all of the
+    /// others in the block have the same.
+    pub(crate) fn around(&self, gfn: Gfn, order: u32) -> (GfnRange, bool) {
+        let Around { same, differ } = self.entries.around(gfn.raw(), order);
+        let end = Gfn::new(same.1.saturating_add(1));
+        let same = GfnRange::new(Gfn::new(same.0), end);
+        (same.unwrap_or(GfnRange::block(gfn, 1)), differ)
+    }
+
     /// The last page that the tree as it is has a slot for, and the order of its largest slots.
     /// `None` if it's empty.
     pub(crate) fn extent(&self) -> Option<(u64, u32)> {
@@ -233,13 +244,18 @@ fn block_order(boundary: Gfn, range: &GfnRange) -> u32 {
 }
 
 impl Runs for AttrStore {
+    #[inline]
     fn first_run(&self, range: &GfnRange) -> Run {
-        let (value, mut last) = self.entries.stretch(range.start().raw());
+        let wanted = range.last().raw();
+        let (value, mut last) = self.entries.stretch(range.start().raw(), |_| wanted);
         let attrs = self.attrs(value);
 
-        while last < range.last().raw() {
-            let (next, next_last) = self.entries.stretch(last + 1);
-            if self.attrs(next) != attrs {
+        while last < wanted {
+            let same = |next| self.attrs(next) == attrs;
+            let (next, next_last) =
+                self.entries
+                    .stretch(last + 1, |next| if same(next) { wanted } else { 0 });
+            if !same(next) {
                 break;
             }
             last = next_last;
@@ -254,13 +270,16 @@ impl Runs for AttrStore {
 
     /// Looks no further than the first block that differs.
     fn uniform(&self, range: &GfnRange, mask: Attrs, value: Attrs) -> bool {
-        let mut at = range.start().raw();
+        let (mut at, wanted) = (range.start().raw(), range.last().raw());
         loop {
-            let (found, last) = self.entries.stretch(at);
-            if self.attrs(found).masked(mask) != value {
+            let right = |found| self.attrs(found).masked(mask) == value;
+            let (found, last) = self
+                .entries
+                .stretch(at, |found| if right(found) { wanted } else { 0 });
+            if !right(found) {
                 return false;
             }
-            if last >= range.last().raw() {
+            if last >= wanted {
                 return true;
             }
             at = last + 1;
