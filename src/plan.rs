@@ -29,6 +29,8 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     hull: GfnRange,
+    /// All pages of the hull change.
+    all: bool,
     attrs: Attrs,
     scope: Option<ZapScope>,
 }
@@ -41,11 +43,13 @@ impl Plan {
         let attrs = request.attrs();
         let mut changed = changed(stored, request.range(), attrs);
         let first = changed.next()?;
-        let last = changed.last().unwrap_or(first);
+        let last = changed.last();
+        let end = last.unwrap_or(first).end();
 
         // INVARIANT: From the first page that changes to the last.
         Some(Self {
-            hull: GfnRange::new(first.start(), last.end())?,
+            hull: GfnRange::new(first.start(), end)?,
+            all: last.is_none(),
             attrs,
             scope: ZapScope::SET.decide(policy, attrs),
         })
@@ -74,7 +78,10 @@ impl Plan {
 
     /// The stretches of pages whose attributes change, in order.
     pub(crate) fn changed<'a>(&self, stored: &'a impl Runs) -> impl Iterator<Item = GfnRange> + 'a {
-        changed(stored, &self.hull, self.attrs)
+        // A single stretch is known already.
+        let single = self.all.then_some(self.hull);
+        let several = (!self.all).then(|| changed(stored, &self.hull, self.attrs));
+        single.into_iter().chain(several.into_iter().flatten())
     }
 }
 
