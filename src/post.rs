@@ -28,14 +28,28 @@ use crate::{
 
 /// The levels at which KVM maps hugepages.
 const LEVELS: [HugeLevel; 2] = [HugeLevel::Size2M, HugeLevel::Size1G];
+/// The number of pages of the smallest hugepage, as a power of two.
+const SMALLEST: u32 = HugeLevel::Size2M.nr_pages().ilog2();
 
 /// Brings the huge-page state up to date with what has been stored for `plan`, and ends the
 /// invalidation.
 pub(crate) fn finish(zapped: Zapped<'_>, plan: &Plan, store: &AttrStore) {
     // Looking at pages takes time, which is better spent before mmu_lock is taken: slots_lock is
     // held, so that the answers stay true.
-    let small = Ends::look(HugeLevel::Size2M, plan, store, None);
-    let large = Ends::look(HugeLevel::Size1G, plan, store, Some(&small));
+    let hull = plan.hull();
+    let (head, differ) = store.around(hull.start(), SMALLEST);
+    let tail = if hull.nr_pages() == 1 {
+        if differ {
+            // The blocks around the page were mixed, and are: that's what's recorded.
+            return;
+        }
+        head
+    } else {
+        store.around(hull.last(), SMALLEST).0
+    };
+    let same = [head, tail];
+    let small = Ends::look(HugeLevel::Size2M, plan, store, &same, None);
+    let large = Ends::look(HugeLevel::Size1G, plan, store, &same, Some(&small));
 
     // The lock may be released while the state of many blocks is written: what's stored is in force,
     // so that each state is final.
@@ -60,18 +74,29 @@ struct Block {
 }
 
 impl Ends {
-    /// Looks at the blocks of a level, given what was found at the level below.
-    fn look(level: HugeLevel, plan: &Plan, store: &AttrStore, below: Option<&Self>) -> Self {
-        let block = |gfn, below: Option<&Block>| {
+    /// Looks at the blocks of a level, given what was found at the level below, and the ranges at the
+    /// ends that are known to have the same attributes.
+    fn look(
+        level: HugeLevel,
+        plan: &Plan,
+        store: &AttrStore,
+        same: &[GfnRange; 2],
+        below: Option<&Self>,
+    ) -> Self {
+        let block = |gfn, same: &GfnRange, below: Option<&Block>| {
             let range = GfnRange::block(gfn, level.nr_pages());
-            // A block with a mixed one in it needs no look.
-            let mixed = below.is_some_and(|b| b.mixed) || is_mixed(&range, plan, store);
+            // A block with a mixed one in it needs no look, nor does one that's part of what's the
+            // same.
+            let mixed = below.is_some_and(|b| b.mixed)
+                || !same.contains(&range) && is_mixed(&range, plan, store);
             Block { range, mixed }
         };
         let (first, last) = (plan.hull().start(), plan.hull().last());
-        let head = block(first, below.map(|b| &b.head));
-        let tail = (last >= head.range.end())
-            .then(|| block(last, below.map(|b| b.tail.as_ref().unwrap_or(&b.head))));
+        let head = block(first, &same[0], below.map(|b| &b.head));
+        let tail = (last >= head.range.end()).then(|| {
+            let below = below.map(|b| b.tail.as_ref().unwrap_or(&b.head));
+            block(last, &same[1], below)
+        });
         Self { level, head, tail }
     }
 
