@@ -2,8 +2,8 @@
 
 //! What an operator can look at, below /sys/kernel/debug/kvm_memattr.
 //!
-//! `stats` has the totals since the module was loaded. A VM has a folder `vm-PID-SEQ`, after the
-//! process that made it and the number of VMs made until then, with its own `stats`, and `runs`: a
+//! `stats` has the totals since the module was loaded. A VM has a folder `vm-PID-SEQ`, after its
+//! process and the number of VMs made until it was, with its own `stats`, and `runs`: a
 //! line for each run of pages with attributes, with the guest physical address and the size in bytes,
 //! the attribute word, and the names of the attributes. The listing isn't atomic with regard to
 //! changes that are made meanwhile.
@@ -50,7 +50,7 @@ pub(crate) fn module_folder() -> Result<Folder<&'static Totals>> {
     Folder::new::<KvmMemattr>(ROOT, None, totals, &[(c"stats", |t, w| write!(w, "{t}"))])
 }
 
-/// Makes the folder of a VM that the current process is creating.
+/// Makes the folder of a VM of the current process.
 ///
 /// # Errors
 ///

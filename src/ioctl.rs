@@ -21,6 +21,7 @@ use crate::{
     },
     transaction,
     vm::{
+        show,
         supported,
         Vm, //
     },
@@ -57,6 +58,7 @@ pub(crate) fn vm_ioctl(vm: &VmRef<'_, Vm>, cmd: u32, arg: usize) -> Option<Resul
         uapi::GET_SUPPORTED_MEMORY_ATTRIBUTES => get_supported(vm, arg),
         _ => return None,
     };
+    show(vm);
     Some(done.map(|()| 0))
 }
 

@@ -24,7 +24,10 @@ use crate::{
 };
 use kernel::{
     prelude::*,
-    sync::Arc, //
+    sync::{
+        Arc,
+        SetOnce, //
+    },
 };
 
 // Whoever changes a VM's attributes takes slots_lock for that.
@@ -43,8 +46,9 @@ pub(crate) struct Shared {
 /// What the module keeps for a VM, from its creation to its destruction.
 pub(crate) struct Vm {
     shared: Arc<Shared>,
-    _folder: Folder<Shared>,
-    _alive: Alive,
+    /// What an operator sees. Most VMs have no attributes, and none of that either.
+    folder: SetOnce<Folder<Shared>>,
+    alive: Alive,
 }
 
 impl Vm {
@@ -64,9 +68,9 @@ impl Vm {
         )?;
 
         let vm = Self {
-            _folder: debugfs::vm_folder(shared.clone(), alive.seq())?,
             shared,
-            _alive: alive,
+            folder: SetOnce::new(),
+            alive,
         };
         Ok(KBox::new(vm, GFP_KERNEL_ACCOUNT)?)
     }
@@ -75,6 +79,20 @@ impl Vm {
     #[inline]
     pub(crate) fn shared(&self) -> &Shared {
         &self.shared
+    }
+}
+
+/// Shows the VM in debugfs, if it isn't there yet. Where there's no memory for that, it's tried again
+/// next time: nothing but an operator's view depends on it.
+pub(crate) fn show(vm: &VmRef<'_, Vm>) {
+    if vm.state.folder.as_ref().is_some() {
+        return;
+    }
+    // Once only.
+    let _slots = vm.kvm.lock_slots();
+    if vm.state.folder.as_ref().is_none() {
+        let folder = debugfs::vm_folder(vm.state.shared.clone(), vm.state.alive.seq());
+        let _ = folder.map(|folder| vm.state.folder.populate(folder));
     }
 }
 

@@ -12,7 +12,9 @@ use kvm_bindings::{
     CpuId, KVM_CAP_VM_TYPES, KVM_MAX_CPUID_ENTRIES, KVM_MEM_GUEST_MEMFD, KVM_X86_SW_PROTECTED_VM,
 };
 use kvm_ioctls::{Cap, HypercallExit, Kvm, VcpuExit, VcpuFd, VmFd};
-use kvm_memattr::{set_memory_attributes, ATTRIBUTE_PRIVATE, PAGE_SIZE};
+use kvm_memattr::{
+    get_supported_memory_attributes, set_memory_attributes, ATTRIBUTE_PRIVATE, PAGE_SIZE,
+};
 
 use crate::guest;
 use crate::memory::Memory;
@@ -41,6 +43,13 @@ impl Machine {
         let vm = kvm
             .create_vm_with_type(KVM_X86_SW_PROTECTED_VM.into())
             .context("cannot create a VM")?;
+        // From here on the module shows the VM, too.
+        let supported = get_supported_memory_attributes(&vm)
+            .context("the module does not serve a VM that was created just now")?;
+        ensure!(
+            supported & ATTRIBUTE_PRIVATE != 0,
+            "a VM of this type cannot have private memory"
+        );
         vm.enable_cap(&kvm_enable_cap {
             cap: Cap::ExitHypercall as u32,
             args: [1 << guest::MAP_GPA_RANGE, 0, 0, 0],

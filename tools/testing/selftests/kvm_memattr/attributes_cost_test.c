@@ -18,7 +18,7 @@ FIXTURE_SETUP(cost)
 	KMA_REQUIRE_PROTECTED_VMS();
 	self->vm = vm_create_barebones_type(KVM_X86_SW_PROTECTED_VM);
 	/* The module's cost, not mainline's. */
-	kma_view_newest();
+	kma_view_of(self->vm);
 }
 
 FIXTURE_TEARDOWN(cost)

@@ -59,7 +59,7 @@ FIXTURE_SETUP(enomem)
 	TEST_ASSERT(self->memory_max >= 0, "no memory.max in %s", self->cgroup);
 
 	self->vm = vm_create_barebones_type(KVM_X86_SW_PROTECTED_VM);
-	self->view = kma_view_newest();
+	self->view = kma_view_of(self->vm);
 }
 
 FIXTURE_TEARDOWN(enomem)

@@ -51,7 +51,11 @@ do {										\
 TEST_F(lifetime, vm_pins_the_module_and_lets_go)
 {
 	struct kvm_vm *vm = vm_create_barebones_type(KVM_X86_SW_PROTECTED_VM);
-	struct kma_view view = kma_view_newest();
+	struct kma_view view;
+
+	/* Nobody has asked for anything yet. */
+	TEST_ASSERT(!__kma_view_newest(&view), "a VM without attributes has a folder");
+	view = kma_view_of(vm);
 
 	ASSERT_PINNED();
 	TEST_ASSERT_EQ(kma_total("vms"), self->vms + 1);
@@ -143,7 +147,7 @@ TEST_F(lifetime, open_debugfs_file_pins_the_module)
 TEST_F(lifetime, open_debugfs_file_of_a_vm_that_is_gone_pins_the_module)
 {
 	struct kvm_vm *vm = vm_create_barebones_type(KVM_X86_SW_PROTECTED_VM);
-	struct kma_view view = kma_view_newest();
+	struct kma_view view = kma_view_of(vm);
 	char path[96], byte;
 	int fd;
 

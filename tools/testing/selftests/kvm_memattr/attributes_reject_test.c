@@ -44,7 +44,7 @@ FIXTURE_SETUP(reject)
 
 	KMA_REQUIRE_PROTECTED_VMS();
 	kma_protected_guest_init(&self->g);
-	view = kma_view_newest();
+	view = kma_view_of(self->g.vm);
 
 	kma_prepare(&self->g, KMA_MIDDLE);
 	self->kept = keep(&view);
@@ -212,7 +212,7 @@ FIXTURE_SETUP(dead)
 
 	KMA_REQUIRE_PROTECTED_VMS();
 	kma_protected_guest_init(&self->g);
-	view = kma_view_newest();
+	view = kma_view_of(self->g.vm);
 	kma_prepare(&self->g, KMA_MIDDLE);
 
 	self->kept = keep(&view);
@@ -258,7 +258,7 @@ FIXTURE(plain) {
 FIXTURE_SETUP(plain)
 {
 	self->vm = vm_create_barebones_type(KVM_X86_DEFAULT_VM);
-	self->view = kma_view_newest();
+	self->view = kma_view_of(self->vm);
 }
 
 FIXTURE_TEARDOWN(plain)

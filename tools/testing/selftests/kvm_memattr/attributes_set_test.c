@@ -17,7 +17,7 @@ FIXTURE_SETUP(set)
 {
 	KMA_REQUIRE_PROTECTED_VMS();
 	kma_protected_guest_init(&self->g);
-	self->view = kma_view_newest();
+	self->view = kma_view_of(self->g.vm);
 }
 
 FIXTURE_TEARDOWN(set)
@@ -232,7 +232,7 @@ TEST_F(set, two_vms_are_independent)
 	struct kma_view other_view;
 
 	kma_protected_guest_init(&other);
-	other_view = kma_view_newest();
+	other_view = kma_view_of(other.vm);
 
 	kma_prepare(&self->g, KMA_MIDDLE);
 	kma_assert_runs(&other_view, "");

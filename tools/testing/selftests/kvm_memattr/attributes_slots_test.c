@@ -21,9 +21,9 @@ FIXTURE_TEARDOWN(slots)
 	kvm_vm_free(self->g.vm);
 }
 
-static void assert_middle_is_private(u64 gpa)
+static void assert_middle_is_private(struct kvm_vm *vm, u64 gpa)
 {
-	struct kma_view view = kma_view_newest();
+	struct kma_view view = kma_view_of(vm);
 	char line[64];
 
 	KMA_RUN_PRIVATE(line, gpa + 16 * PAGE_SIZE, 32 * PAGE_SIZE);
@@ -56,7 +56,7 @@ TEST_F(slots, attributes_outlive_the_deletion_of_their_slot)
 {
 	kma_prepare(&self->g, KMA_MIDDLE);
 	vm_mem_region_delete(self->g.vm, KMA_SLOT);
-	assert_middle_is_private(self->g.gpa);
+	assert_middle_is_private(self->g.vm, self->g.gpa);
 }
 
 TEST_F(slots, new_slot_in_the_place_of_a_deleted_one_honours_them)
@@ -69,7 +69,7 @@ TEST_F(slots, new_slot_in_the_place_of_a_deleted_one_honours_them)
 	kma_host_write(g, KMA_ALL, KMA_KIND_SHARED);
 
 	kma_look(g, KMA_SEEN(.shared = ~KMA_MIDDLE, .zero = KMA_MIDDLE));
-	assert_middle_is_private(g->gpa);
+	assert_middle_is_private(g->vm, g->gpa);
 }
 
 TEST_F(slots, slot_created_after_the_attributes_honours_them)
@@ -86,7 +86,7 @@ TEST_F(slots, slot_created_after_the_attributes_honours_them)
 	kma_host_write(&later, KMA_ALL, KMA_KIND_SHARED);
 
 	kma_look(&later, KMA_SEEN(.shared = ~KMA_MIDDLE, .zero = KMA_MIDDLE));
-	assert_middle_is_private(later.gpa);
+	assert_middle_is_private(later.vm, later.gpa);
 }
 
 TEST_F(slots, attributes_changed_while_there_is_no_slot_hold_when_there_is)
@@ -100,7 +100,7 @@ TEST_F(slots, attributes_changed_while_there_is_no_slot_hold_when_there_is)
 	kma_host_write(g, KMA_ALL, KMA_KIND_SHARED);
 
 	kma_look(g, KMA_SEEN(.shared = ~KMA_MIDDLE, .zero = KMA_MIDDLE));
-	assert_middle_is_private(g->gpa);
+	assert_middle_is_private(g->vm, g->gpa);
 }
 
 TEST_F(slots, moved_slot_leaves_them_where_they_are)
@@ -111,7 +111,7 @@ TEST_F(slots, moved_slot_leaves_them_where_they_are)
 	add_slot_without_private_memory(g);
 	kma_convert(g, KMA_MIDDLE);
 	vm_mem_region_move(g->vm, KMA_SLOT, new);
-	assert_middle_is_private(g->gpa);
+	assert_middle_is_private(g->vm, g->gpa);
 
 	/* At the new place everything is shared. */
 	g->gpa = new;

@@ -107,10 +107,13 @@ static inline bool __kma_view_newest(struct kma_view *view)
 	return found;
 }
 
-static inline struct kma_view kma_view_newest(void)
+/* The module shows a VM once it has been asked for something about it. */
+static inline struct kma_view kma_view_of(struct kvm_vm *vm)
 {
 	struct kma_view view;
+	__u64 mask;
 
+	__kma_get_supported(vm->fd, &mask);
 	TEST_ASSERT(__kma_view_newest(&view),
 		    "the module has no view of this VM in " KMA_DEBUGFS);
 	return view;

@@ -252,7 +252,7 @@ FIXTURE_SETUP(two)
 	side_init(&p->mainline, "mainline", shared, plain);
 	kma_load();
 	side_init(&p->module, "module", shared, plain);
-	p->view = kma_view_newest();
+	p->view = kma_view_of(p->module.vm);
 	TEST_ASSERT_EQ(kma_get_supported(p->module.vm), KMA_PRIVATE);
 }
 

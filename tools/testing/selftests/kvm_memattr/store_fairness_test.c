@@ -182,7 +182,7 @@ FIXTURE_SETUP(fair)
 	mem = kvm_mmap(TIB, PROT_READ | PROT_WRITE,
 		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1);
 	t->vm = vm_create_barebones_type(KVM_X86_SW_PROTECTED_VM);
-	t->view = kma_view_newest();
+	t->view = kma_view_of(t->vm);
 	gmem = vm_create_guest_memfd(t->vm, TIB, 0);
 	vm_set_user_memory_region2(t->vm, KMA_SLOT, KVM_MEM_GUEST_MEMFD, 0, TIB, mem, gmem, 0);
 

@@ -182,7 +182,7 @@ FIXTURE_SETUP(faults)
 	KMA_REQUIRE_PROTECTED_VMS();
 	s->how = variant->how;
 	s->vm = vm_create_barebones_type(KVM_X86_SW_PROTECTED_VM);
-	s->view = kma_view_newest();
+	s->view = kma_view_of(s->vm);
 	self->armed = true;
 	knobs_open(&s->knobs, s->how);
 }

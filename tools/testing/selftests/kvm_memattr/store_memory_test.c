@@ -25,7 +25,7 @@ FIXTURE_SETUP(memory)
 {
 	KMA_REQUIRE_PROTECTED_VMS();
 	self->vm = vm_create_barebones_type(KVM_X86_SW_PROTECTED_VM);
-	self->view = kma_view_newest();
+	self->view = kma_view_of(self->vm);
 }
 
 FIXTURE_TEARDOWN(memory)

@@ -15,7 +15,7 @@ FIXTURE_SETUP(plan)
 {
 	KMA_REQUIRE_PROTECTED_VMS();
 	kma_protected_guest_init(&self->g);
-	self->view = kma_view_newest();
+	self->view = kma_view_of(self->g.vm);
 }
 
 FIXTURE_TEARDOWN(plan)
@@ -329,7 +329,7 @@ FIXTURE_SETUP(blocks)
 		virt_map(self->m.vm, page_gpa(block_probes[i]), page_gpa(block_probes[i]), 1);
 
 	/* The module's account, not mainline's. */
-	kma_view_newest();
+	kma_view_of(self->m.vm);
 }
 
 FIXTURE_TEARDOWN(blocks)
@@ -527,7 +527,7 @@ FIXTURE_SETUP(giant)
 		virt_map(self->m.vm, page_gpa(giant_probes[i]), page_gpa(giant_probes[i]), 1);
 
 	/* The module's account, not mainline's. */
-	kma_view_newest();
+	kma_view_of(self->m.vm);
 }
 
 /* In the parent, when the process that has mapped it is gone. */

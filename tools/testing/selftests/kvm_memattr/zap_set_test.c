@@ -56,7 +56,7 @@ TEST_F(set, shared_leaves_private_neighbours_mapped)
 
 TEST_F(set, private_again_zaps_nothing)
 {
-	struct kma_view view = kma_view_newest();
+	struct kma_view view = kma_view_of(self->g.vm);
 	u64 unchanged, zapped;
 
 	kma_prepare(&self->g, KMA_MIDDLE);
@@ -71,7 +71,7 @@ TEST_F(set, private_again_zaps_nothing)
 
 TEST_F(set, shared_again_zaps_nothing)
 {
-	struct kma_view view = kma_view_newest();
+	struct kma_view view = kma_view_of(self->g.vm);
 	u64 unchanged, zapped;
 
 	kma_prepare(&self->g, ~KMA_MIDDLE);
