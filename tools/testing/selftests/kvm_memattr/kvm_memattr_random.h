@@ -46,4 +46,41 @@ static inline u64 kma_random_log(u64 limit)
 	return min(size + kma_random_below(size), limit);
 }
 
+/*
+ * Pages [first, end) of @all, at most @limit of them. Where blocks begin and end
+ * is more likely than elsewhere; @origin is where one of each size begins.
+ */
+static inline void kma_random_range(u64 all, u64 limit, u64 origin, u64 *first, u64 *end)
+{
+	static const u64 blocks[] = { 1, 2, 64, 512, 4096, 262144 };
+	u64 block = blocks[kma_random_below(ARRAY_SIZE(blocks))];
+	u64 size = kma_random_log(limit);
+	u64 start = kma_random_below(all);
+	u64 near = start / block * block + origin;
+
+	switch (kma_random_below(4)) {
+	case 0:
+		/* Beside a boundary. */
+		start = near + kma_random_below(5) - 2;
+		break;
+	case 1:
+		/* On boundaries, at both ends. */
+		if (block > limit)
+			break;
+		start = near;
+		size = (size + block - 1) / block * block;
+		break;
+	case 2:
+		/* Its end beside a boundary. */
+		start = near + kma_random_below(3) - 1 - size;
+		break;
+	}
+	/* Less than 0 is a lot, too. */
+	if (start >= all)
+		start = kma_random_below(all);
+
+	*first = start;
+	*end = min(start + size, all);
+}
+
 #endif /* KVM_MEMATTR_RANDOM_H */

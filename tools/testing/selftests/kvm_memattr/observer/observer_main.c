@@ -14,6 +14,7 @@
  *   missed      calls that could not be observed, so that the others may lie
  *   poison      written with "FD PAGE": a memory error in that page of the
  *               guest_memfd which the writer has open as FD
+ *   vm          questions about a VM's memory, see kvm_memattr_observer.h
  */
 #include <linux/debugfs.h>
 #include <linux/file.h>
@@ -24,6 +25,8 @@
 #include <linux/module.h>
 #include <linux/pagemap.h>
 #include <linux/uaccess.h>
+
+#include "observer.h"
 
 static atomic_t vms = ATOMIC_INIT(0);
 static atomic_t sets = ATOMIC_INIT(0);
@@ -187,6 +190,7 @@ static int __init observer_init(void)
 	debugfs_create_atomic_t("array_used", 0444, dir, &array_used);
 	debugfs_create_file_unsafe("missed", 0444, dir, NULL, &missed_fops);
 	debugfs_create_file("poison", 0200, dir, NULL, &poison_fops);
+	debugfs_create_file("vm", 0600, dir, NULL, &observer_vm_fops);
 
 	return 0;
 }
