@@ -5,9 +5,9 @@
  * alike and are mapped in pages of the same sizes. Beside them a model that
  * knows nothing but a byte a page, which holds both, and the module's own list
  * of runs, to what was asked for.
+ *
+ * A guest is slow to ask: this is a sample of what store_lockstep_test does.
  */
-#include <time.h>
-
 #include "kvm_memattr_module.h"
 #include "kvm_memattr_random.h"
 #include "kvm_memattr_runs.h"
@@ -27,10 +27,9 @@
 
 #define MAX_PROBES	256
 #define ROUNDS_A_SWEEP	16
-#define MIN_ROUNDS	64
 
 /* The debug kernel takes many times as long for the same. */
-#define SECONDS		(access("/proc/lock_stat", F_OK) ? 15 : 150)
+#define ROUNDS		(access("/proc/lock_stat", F_OK) ? 640 : 64)
 
 enum outcome_kind {
 	OUTCOME_NONE,
@@ -263,45 +262,16 @@ FIXTURE_TEARDOWN_PARENT(two)
 		kma_load();
 }
 
-/* One page to all of them; where blocks begin and end more often than elsewhere. */
-static void random_range(s64 *first, s64 *end)
-{
-	static const u64 blocks[] = { 1, 2, 64, 512, 4096 };
-	const u64 all = ALL_PAGES + 2 * MARGIN;
-	u64 start, size, block = blocks[kma_random_below(ARRAY_SIZE(blocks))];
-
-	size = kma_random_log(all);
-	start = kma_random_below(all);
-	switch (kma_random_below(4)) {
-	case 0:
-		/* Beside a boundary. */
-		start = start / block * block + MARGIN;
-		start += kma_random_below(5) - 2;
-		break;
-	case 1:
-		/* On boundaries, at both ends. */
-		start = start / block * block + MARGIN;
-		size = (size + block - 1) / block * block;
-		break;
-	case 2:
-		/* Its end beside a boundary. */
-		start = start / block * block + MARGIN + kma_random_below(3) - 1 - size;
-		break;
-	}
-	if ((s64)start < 0 || start >= all)
-		start = kma_random_below(all);
-
-	*first = start - MARGIN;
-	*end = min(start + size, all) - MARGIN;
-}
-
 static void set_both(struct pair *p)
 {
 	u64 attributes = kma_random_below(2) ? KMA_PRIVATE : 0;
 	struct side *sides[] = { &p->mainline, &p->module };
+	u64 from, to, all = ALL_PAGES + 2 * MARGIN;
 	s64 first, end;
 
-	random_range(&first, &end);
+	kma_random_range(all, all, MARGIN, &from, &to);
+	first = from - MARGIN;
+	end = to - MARGIN;
 	for (int i = 0; i < ARRAY_SIZE(sides); i++) {
 		int ret = __kma_set(sides[i]->vm, page_gpa(first), (end - first) * PAGE_SIZE,
 				    attributes);
@@ -471,24 +441,17 @@ static void sweep_both(struct pair *p)
 	p->sizes++;
 }
 
-static bool done(u64 rounds, struct timespec began)
-{
-	return rounds > MIN_ROUNDS && timespec_elapsed(began).tv_sec >= SECONDS;
-}
-
 TEST_F_TIMEOUT(two, guests_on_mainline_and_on_the_module_see_and_map_the_same, 800)
 {
 	struct pair *p = &self->pair;
-	struct timespec began;
-	u64 rounds, huge = 0;
+	u64 huge = 0;
 
 	kma_random_init();
-	clock_gettime(CLOCK_MONOTONIC, &began);
 
 	sweep_both(p);
 	TEST_ASSERT_EQ(vm_get_stat(p->module.vm, pages_2m), GMEM_PAGES * PAGE_SIZE / SZ_2M);
 
-	for (rounds = 1; !done(rounds, began); rounds++) {
+	for (u64 rounds = 1; rounds <= ROUNDS; rounds++) {
 		for (u64 i = kma_random_below(4); i < 4; i++)
 			set_both(p);
 		if (!kma_random_below(8))
