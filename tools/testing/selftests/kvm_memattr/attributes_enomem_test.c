@@ -169,6 +169,26 @@ TEST_F(enomem, failed_sets_give_their_memory_back)
 	}
 }
 
+/* The window is where the range begins: what is shared of it would have to go. */
+TEST_F(enomem, failed_set_leaves_the_guest_what_it_has_mapped)
+{
+	struct kma_guest g;
+	int last;
+
+	kvm_vm_free(self->vm);
+	kma_protected_guest_init(&g);
+	self->vm = g.vm;
+	kma_prepare(&g, KMA_MIDDLE);
+
+	fill(self, g.gpa, 1ull << 62, KMA_PRIVATE, &last);
+	TEST_ASSERT_EQ(last, ENOMEM);
+	KMA_ASSERT_FAULTS(&g, 0, KMA_SEEN_PRIVATE(KMA_MIDDLE));
+
+	/* It does go once there is memory: the pages were there to be zapped. */
+	kma_set(g.vm, g.gpa, 1ull << 62, KMA_PRIVATE);
+	KMA_ASSERT_FAULTS(&g, KMA_PAGES / 2, KMA_SEEN(.private = KMA_ALL));
+}
+
 TEST_F(enomem, same_set_succeeds_with_enough_memory)
 {
 	int pages = fill(self, 0, 0, 0, NULL);

@@ -384,6 +384,97 @@ TEST_F_TIMEOUT(faults, set_that_meets_a_fault_fails_as_a_whole_or_succeeds, 800)
 	}
 }
 
+/* What a guest has mapped, and a request that would take some of it away. */
+struct mapped {
+	const char *name;
+	/* The pages of the window that are private, in a private block if it has a size. */
+	u64 private;
+	u64 block;
+	struct step request;
+};
+
+#define WINDOW		(KMA_GPA / PAGE_SIZE)
+
+static const struct mapped mapped[] = {
+	{ "shared pages at the beginning of a TiB", KMA_MIDDLE, 0,
+	  { WINDOW + 3, TIB, KMA_PRIVATE } },
+	{ "private pages within a uniform block", KMA_ALL, B3, { WINDOW + 8, 16, 0 } },
+};
+
+/* The pages of the window that are private once the request has succeeded. */
+static u64 private_after(const struct mapped *m)
+{
+	u64 first = m->request.first - WINDOW, nr = min(m->request.nr, KMA_PAGES - first);
+	u64 pages = GENMASK_ULL(first + nr - 1, first);
+
+	return m->request.attributes ? m->private | pages : m->private & ~pages;
+}
+
+static void make_mapped(struct kma_guest *g, const struct mapped *m)
+{
+	const struct step all = { 0, ALL, 0 }, block = { WINDOW, m->block, KMA_PRIVATE };
+
+	set(g->vm, &all);
+	kma_prepare(g, m->private);
+	if (m->block)
+		set(g->vm, &block);
+	KMA_ASSERT_FAULTS(g, 0, KMA_SEEN_PRIVATE(m->private));
+}
+
+/* Each time that the request fails, the guest does not notice. */
+static void each_failure_leaves_mappings(struct subject *s, struct kma_guest *g,
+					 const struct mapped *m)
+{
+	bool injected = true;
+	long failed = 0;
+	char *before;
+
+	make_mapped(g, m);
+	before = kma_runs(&s->view);
+	for (long n = 1; injected; n++) {
+		int ret, err;
+
+		TEST_ASSERT(n < MOST_FAULTS, "%s: does not come to an end", m->name);
+		faults_begin(s, n);
+		ret = __kma_set(g->vm, m->request.first * PAGE_SIZE,
+				m->request.nr * PAGE_SIZE, m->request.attributes);
+		err = errno;
+		injected = faults_end(s);
+
+		if (ret) {
+			TEST_ASSERT(injected && err == ENOMEM, "%s, fault %ld: %s", m->name, n,
+				    strerror(err));
+			KMA_ASSERT_FAULTS(g, 0, KMA_SEEN_PRIVATE(m->private));
+			kma_assert_runs(&s->view, before);
+			failed++;
+		} else if (injected) {
+			make_mapped(g, m);
+		}
+	}
+	/* The one that has met no fault did take something away. */
+	TEST_ASSERT(kma_look(g, KMA_SEEN_PRIVATE(private_after(m))).fixed,
+		    "%s: there was nothing to zap", m->name);
+	printf("# figure: %s: %ld times ENOMEM, and the guest has kept its mappings\n", m->name,
+	       failed);
+	/* Where one allocation fails, another may serve in its place. */
+	TEST_ASSERT(failed || s->how == NTH_FAILS, "%s: without memory, and never failed",
+		    m->name);
+	free(before);
+}
+
+TEST_F_TIMEOUT(faults, failed_set_leaves_the_guest_what_it_has_mapped, 800)
+{
+	struct subject *s = &self->subject;
+	struct kma_guest g;
+
+	kvm_vm_free(s->vm);
+	kma_protected_guest_init(&g);
+	s->vm = g.vm;
+	s->view = kma_view_newest();
+	for (int i = 0; i < ARRAY_SIZE(mapped); i++)
+		each_failure_leaves_mappings(s, &g, &mapped[i]);
+}
+
 /* A request that needs no memory does not ask for any. */
 TEST_F(faults, request_that_changes_nothing_meets_no_fault)
 {
