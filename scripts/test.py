@@ -15,6 +15,7 @@ import argparse
 import concurrent.futures
 import dataclasses
 import fnmatch
+import hashlib
 import json
 import os
 import pathlib
@@ -73,6 +74,10 @@ class Job:
     checks: tuple = ()
     own: bool = False
     variants: tuple = VARIANTS
+    limits: dict = dataclasses.field(default_factory=dict)
+
+    def limit(self, variant):
+        return self.limits.get(variant, LIMIT[variant])
 
 
 @dataclasses.dataclass
@@ -135,13 +140,28 @@ def variants_of(source):
     return variants
 
 
+def limits_of(source):
+    """The seconds that a program of ours may take, where its source has a line such
+    as /* seconds: release 600, debug 1800 */."""
+    marker = re.search(r"^/\* seconds: (.*) \*/$", source.read_text(), re.MULTILINE)
+    if not marker:
+        return {}
+    limits = {}
+    for word in marker[1].split(","):
+        match = re.fullmatch(r"\s*(\w+) (\d+)", word)
+        if not match or match[1] not in VARIANTS:
+            raise Problem("%s: no variant with its seconds in '%s'" % (source, marker[0]))
+        limits[match[1]] = int(match[2])
+    return limits
+
+
 def own_jobs():
     """Our programs: <group>_<what>_test.c."""
     jobs = []
     for source in sorted(OWN_TESTS.glob("*_test.c")):
         name = source.stem
         jobs.append(Job(name.split("_")[0], name, "/tests/" + name, name, ("own",), True,
-                        variants_of(source)))
+                        variants_of(source), limits_of(source)))
     return jobs
 
 
@@ -185,7 +205,6 @@ class Boot:
         self.setup_error = []
 
     def script(self):
-        limit = LIMIT[self.variant]
         lines = ["load_kvm || exit", "load_module kvm_memattr_observer || exit",
                  # Enough for the huge page variants, little enough for the rest.
                  "echo 64 > /proc/sys/vm/nr_hugepages"]
@@ -194,7 +213,7 @@ class Boot:
             if not loaded and job.group != "kunit" and (job.program or job.group == "module"):
                 lines.append("load_module kvm_memattr || exit")
                 loaded = True
-            lines.append("job %d %d %s" % (number, limit, job.command))
+            lines.append("job %d %d %s" % (number, job.limit(self.variant), job.command))
         return "\n".join(lines).replace("|| exit", "|| { echo @@stop; reboot -f; }") + "\n"
 
     def run(self, report):
@@ -241,7 +260,9 @@ class Boot:
             elif ended:
                 return
             else:
-                allowed = SILENCE[self.variant] + (LIMIT[self.variant] if current is not None else 0)
+                allowed = SILENCE[self.variant]
+                if current is not None:
+                    allowed += self.jobs[current].limit(self.variant)
                 if time.monotonic() - heard > allowed:
                     self.timed_out = True
                     return
@@ -324,7 +345,7 @@ class Judge:
                      + (" (%s)" % " / ".join(boot.setup_error[:12]) if boot.setup_error else ""))
 
     def cases(self, job, outcome):
-        limit = LIMIT[self.boot.variant]
+        limit = job.limit(self.boot.variant)
         cases = ktap.parse(outcome.lines)
         if outcome.status == 137 and outcome.seconds >= limit - 1:
             for case in cases or []:
@@ -584,19 +605,52 @@ def print_retries(boots):
         "%s: %d" % count for count in counts.items()) if counts else ""))
 
 
-def save(results, path):
-    """results/last.json: the last outcome of each group in each boot, so that a
-    run of one group does not hide what the others were."""
-    fresh = {(r.variant, r.state, r.group) for r in results}
+def git(*words):
+    return subprocess.run(["git", "-C", TOP, *words], check=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL).stdout
+
+
+def tree_of_today():
+    """What a run is about: a hash of all files of the checkout as they are, committed
+    or not, less those that no result depends on, and the commit for the reader.
+    Empty where the checkout is not git's."""
     try:
-        kept = [r for r in json.loads(path.read_text())
-                if (r["variant"], r["state"], r["group"]) not in fresh]
+        names = git("ls-files", "-z", "--cached", "--others", "--exclude-standard").split(b"\0")
+        commit = git("describe", "--always", "--dirty", "--abbrev=12").decode().strip()
+    except (OSError, subprocess.CalledProcessError):
+        return {"hash": "", "commit": ""}
+    digest = hashlib.sha256()
+    for name in sorted(filter(None, names)):
+        path = TOP / os.fsdecode(name)
+        if name.startswith(b"Documentation/") or name.endswith(b".md") or not path.is_file():
+            continue
+        digest.update(b"%s\0%d\0" % (name, path.stat().st_mode & 0o111))
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return {"hash": digest.hexdigest(), "commit": commit}
+
+
+def load_last(path=RESULTS / "last.json"):
+    """What save() has written: a list of groups, empty where there is none. Older
+    versions of this script wrote rows that do not say what they are about."""
+    try:
+        groups = json.loads(path.read_text())
     except (OSError, ValueError):
-        kept = []
-    rows = kept + [{"variant": r.variant, "state": r.state, "group": r.group, "name": r.name,
-                    "status": r.status, "reason": r.reason} for r in results]
+        return []
+    return [group for group in groups if "results" in group]
+
+
+def save(results, tree, path=RESULTS / "last.json"):
+    """results/last.json: the last outcome of each group in each boot, so that a
+    run of one group does not hide what the others were, and the tree it is of."""
+    fresh = {}
+    for r in results:
+        group = fresh.setdefault((r.variant, r.state, r.group), {
+            "variant": r.variant, "state": r.state, "group": r.group, "tree": tree,
+            "results": []})
+        group["results"].append({"name": r.name, "status": r.status, "reason": r.reason})
+    kept = [g for g in load_last(path) if (g["variant"], g["state"], g["group"]) not in fresh]
     new = path.with_suffix(".new")
-    new.write_text(json.dumps(rows, indent=1))
+    new.write_text(json.dumps(kept + list(fresh.values()), indent=1))
     new.replace(path)
 
 
@@ -643,6 +697,7 @@ def run(args):
     jobs = mainline_jobs() + own_jobs()
     variants = choose(args.variant, VARIANTS, "variant")
     groups = choose(args.tests, groups_of(jobs), "test group")
+    tree = tree_of_today()
     prepare(variants, args.module_dir)
 
     folder = RESULTS / time.strftime("%Y%m%d-%H%M%S-{}".format(os.getpid()))
@@ -668,7 +723,10 @@ def run(args):
                                                        boot.folder / "output.log"))
     print_retries(boots)
     if not args.control and not args.module_dir:
-        save(results, RESULTS / "last.json")
+        if tree["hash"] != tree_of_today()["hash"]:
+            note("the tree has changed while the tests ran: the results are kept as of none")
+            tree = {"hash": "changed", "commit": "a tree that changed meanwhile"}
+        save(results, tree)
     drop_old_runs()
     return results
 

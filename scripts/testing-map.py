@@ -1,10 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
 """Hold the testing map in Documentation/testing.rst against the last test run: each
-row names tests, each of them ran and passed, and each errno of the API's tables has
-a row. Part of make check."""
+row names tests, each of them ran and passed on each kernel that it is for, and each
+errno of the API's tables has a row. Says what ran on which kernel, and of which tree
+that was. Part of make check.
 
-import json
+Results of another tree than this one are warned about, and are a failure with
+--same-tree."""
+
+import argparse
 import re
 import sys
 
@@ -41,7 +45,64 @@ def plain(cell):
     return cell.replace("``", "").replace("\\", "")
 
 
+class Ran:
+    """What came of each case on each kernel, and what it says about which tree."""
+
+    def __init__(self):
+        # variant: {name: status}, the worst of the module's states.
+        self.status = {variant: {} for variant in test.VARIANTS}
+        self.groups = {variant: set() for variant in test.VARIANTS}
+        self.trees = {}
+        order = (test.FAIL, test.PASS, test.SKIP)
+        for group in test.load_last():
+            variant = group["variant"]
+            if variant not in self.status:
+                continue
+            self.groups[variant].add(group["group"])
+            self.trees.setdefault((group["tree"]["hash"], group["tree"]["commit"]), []).append(
+                "%s/%s %s" % (variant, group["state"], group["group"]))
+            for result in group["results"]:
+                known = self.status[variant].get(result["name"], test.SKIP)
+                self.status[variant][result["name"]] = min(known, result["status"],
+                                                           key=order.index)
+
+    def others(self):
+        """The groups whose results are of another tree than this one."""
+        now = test.tree_of_today()["hash"]
+        return {commit or "unknown": groups for (hash_, commit), groups in self.trees.items()
+                if not now or hash_ != now}
+
+
+def variants_by_program():
+    """The kernels that each program of ours is for."""
+    return {job.name: job.variants for job in test.own_jobs()}
+
+
+def judge(name, ran, programs):
+    """What is wrong with a test that a row names: by kernel, where it differs."""
+    program = name.split(":")[0]
+    group = "kunit" if program == "kunit" else program.split("_")[0]
+    wrong, passed = [], False
+    for variant in programs.get(program, test.VARIANTS):
+        if group not in ran.groups[variant]:
+            # Said once, for the group.
+            continue
+        status = ran.status[variant].get(name)
+        passed |= status == test.PASS
+        if status is None:
+            wrong.append("did not run on the %s kernel" % variant)
+        elif status == test.FAIL:
+            wrong.append("failed on the %s kernel" % variant)
+    if not passed and not wrong:
+        wrong.append("passed on no kernel")
+    return wrong
+
+
 def main():
+    parser = argparse.ArgumentParser(description="Hold the testing map against the last run.")
+    parser.add_argument("--same-tree", action="store_true",
+                        help="results of another tree are a failure")
+    args = parser.parse_args()
     wrong = []
     text = MAP.read_text()
     if MARK not in text:
@@ -52,14 +113,12 @@ def main():
     if not rows:
         wrong.append("the testing map has no rows")
 
-    try:
-        ran = json.loads((test.RESULTS / "last.json").read_text())
-    except (OSError, ValueError):
+    ran, programs = Ran(), variants_by_program()
+    if not ran.trees:
         print("no results of a test run: make test")
         return 1
-    passed = {r["name"] for r in ran if r["status"] == test.PASS}
-    skipped = {r["name"] for r in ran if r["status"] == test.SKIP}
 
+    mapped = set()
     named = set()
     for row in rows:
         if len(row) != 3:
@@ -69,10 +128,9 @@ def main():
         names = [name.strip() for name in tests.split(",") if name.strip()]
         if not names:
             wrong.append("no test for: %s" % rule)
+        mapped.update(names)
         for name in names:
-            if name not in passed:
-                how = "was skipped" if name in skipped else "did not run, or failed"
-                wrong.append("%s: %s (%s)" % (rule, name, how))
+            wrong += ["%s: %s %s" % (rule, name, how) for how in judge(name, ran, programs)]
         named.update(ERRNO.findall(rule + " " + where))
 
     for table in tables(API.read_text()):
@@ -81,10 +139,31 @@ def main():
                 wrong.append("no row of the testing map is about %s (%s)"
                              % (plain(row[0]), plain(row[1])))
 
+    for variant in test.VARIANTS:
+        say(variant, ran, mapped, programs)
+    others = ran.others()
+    for commit, groups in sorted(others.items()):
+        print("!!! not of this tree, but of %s: %s" % (commit, ", ".join(sorted(groups))))
+    if others and args.same_tree:
+        wrong.append("results of another tree: make test")
+
     for line in dict.fromkeys(wrong):
         print(line)
     print("testing map: %d rules, %d problems" % (len(rows), len(wrong)))
     return 1 if wrong else 0
+
+
+def say(variant, ran, mapped, programs):
+    """One line: what of the map is for this kernel, and what came of it there."""
+    here = [name for name in mapped
+            if variant in programs.get(name.split(":")[0], test.VARIANTS)]
+    statuses = [ran.status[variant].get(name) for name in here]
+    print("%s: of %d tests of the map %d passed, %d failed, %d were skipped, %d did not run"
+          % (variant, len(here), *(statuses.count(status) for status in
+                                   (test.PASS, test.FAIL, test.SKIP, None))))
+    missing = {"kunit", *(name.split("_")[0] for name in programs)} - ran.groups[variant]
+    if missing:
+        print("!!! not run on the %s kernel: %s" % (variant, ", ".join(sorted(missing))))
 
 
 if __name__ == "__main__":
