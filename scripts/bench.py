@@ -151,14 +151,14 @@ def plain(value):
     """A figure as a plain decimal, with as many places as mean anything."""
     if value is None:
         return ""
-    if value >= 1000 or value == int(value):
+    if abs(value) >= 1000 or value == int(value):
         return str(round(value))
     return "%.1f" % value
 
 
 def ratio(mainline, module):
     """Of the figures as they are printed, so that anybody can work it out again."""
-    if not mainline or not module:
+    if not mainline or not module or float(mainline) < 0 or float(module) < 0:
         return ""
     if float(module) == 0:
         return "inf"
@@ -180,7 +180,7 @@ class Figure:
     def spread(self):
         if self.computed_from or not self.value:
             return 0.0
-        return (max(self.values) - min(self.values)) / self.value * 100
+        return (max(self.values) - min(self.values)) / abs(self.value) * 100
 
     def note(self, side):
         if self.computed_from:
@@ -190,6 +190,8 @@ class Figure:
             said.append("%d repetition%s" % (len(self.values), "s"[len(self.values) == 1:]))
         if self.sleeps:
             said.append("sleeps")
+        if min(self.values) < 0:
+            said.append("below zero: something else gave memory back")
         return "%s: %s" % (side, ", ".join(said)) if said else ""
 
 
@@ -262,7 +264,7 @@ def compare(lines, path):
             continue
         for side in SIDES:
             now, then = float(line[side]), float(before[side])
-            off = abs(now - then) / then * 100 if then else (100.0 if now else 0.0)
+            off = abs(now - then) / abs(then) * 100 if then else (100.0 if now else 0.0)
             compared += 1
             if off > TOLERANCE:
                 wrong.append("%s %s, %s: %s, and %s before, %.1f per cent off"

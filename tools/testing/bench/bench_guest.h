@@ -63,7 +63,7 @@ static inline void bench_guest_create(struct bench_guest *g, enum bench_side sid
 {
 	g->vm = __vm_create_with_vcpus(kma_protected_shape, 1, BENCH_SLOT_SIZE / PAGE_SIZE,
 				       bench_guest_code, &g->vcpu);
-	bench_assert_side(g->vm, side);
+	bench_assert_side(g->vm->fd, side);
 
 	vm_mem_add(g->vm, VM_MEM_SRC_SHMEM, KMA_GPA, KMA_SLOT, BENCH_SLOT_SIZE / PAGE_SIZE,
 		   KVM_MEM_GUEST_MEMFD, -1, 0);

@@ -17,6 +17,7 @@ static void idle_create(enum bench_side side)
 		vm = ioctl(kvm, KVM_CREATE_VM, KVM_X86_SW_PROTECTED_VM);
 		cost = bench_stop("idle_create", side, start);
 		TEST_ASSERT(vm >= 0, KVM_IOCTL_ERROR(KVM_CREATE_VM, vm));
+		bench_assert_side(vm, side);
 		if (i >= 0)
 			bench_report("idle_create", "-", side, cost, 1);
 		close(vm);
