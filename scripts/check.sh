@@ -81,6 +81,7 @@ python_syntax()
 		python3 -c 'import ast, sys; ast.parse(open(sys.argv[1]).read(), sys.argv[1])' "$path"
 	done
 	python3 scripts/ktap.py
+	python3 scripts/access-sites.py
 }
 
 # Kernel style for the C beside the patches. Not asked about: what every test on
@@ -119,6 +120,7 @@ check "setup where things are missing" scripts/setup-test.sh
 check "style of C" c_style
 check "licence headers" spdx
 check "the host series" "$TOP/scripts/kernel-series.sh" check
+check "every access to guest memory has a verdict" python3 scripts/access-sites.py "$LINUX"
 check "every rule has a test that ran" python3 scripts/testing-map.py
 
 if [ ${#failed[@]} -gt 0 ]; then
