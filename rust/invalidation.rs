@@ -63,11 +63,12 @@ pub(crate) struct Begun<'a> {
 
 impl<'a> Begun<'a> {
     /// Begins an invalidation that covers `[start, end)`, and the hugepages that straddle its ends:
-    /// a page fault on any of it is retried until the invalidation has ended.
-    pub(crate) fn begin(slots: &'a SlotsGuard<'a>, start: Gfn, end: Gfn) -> Self {
+    /// a page fault on any of it is retried until the invalidation has ended. With `restricts`, KVM
+    /// will ask from now on which accesses are denied.
+    pub(crate) fn begin(slots: &'a SlotsGuard<'a>, start: Gfn, end: Gfn, restricts: bool) -> Self {
         let kvm = slots.kvm().as_ptr();
         // SAFETY: The VM is valid, and slots_lock is held.
-        unsafe { bindings::kvm_mem_attr_begin(kvm) };
+        unsafe { bindings::kvm_mem_attr_begin(kvm, restricts) };
         // SAFETY: As above; mmu_lock is held and the invalidation has begun.
         unsafe { bindings::kvm_mem_attr_add(kvm, start.raw(), end.raw()) };
         // INVARIANT: The invalidation was begun, with mmu_lock taken, and given a range above.

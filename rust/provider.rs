@@ -38,6 +38,27 @@ pub(crate) struct VmRef<'a, T> {
     pub(crate) state: &'a T,
 }
 
+/// Accesses that a page denies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Denied {
+    /// It can't be read.
+    pub(crate) read: bool,
+    /// It can't be written.
+    pub(crate) write: bool,
+    /// It can't be executed.
+    pub(crate) exec: bool,
+}
+
+impl Denied {
+    #[inline]
+    fn as_raw(self) -> u64 {
+        let bit = |denied, bit| if denied { u64::from(bit) } else { 0 };
+        bit(self.read, bindings::KMA_MEM_R)
+            | bit(self.write, bindings::KMA_MEM_W)
+            | bit(self.exec, bindings::KMA_MEM_X)
+    }
+}
+
 /// What to zap: the part of a slot that KVM is about to zap, before the provider has its say.
 pub(crate) struct ZapRequest<'a> {
     /// The slot, not to be looked up again.
@@ -70,6 +91,10 @@ pub(crate) trait Provider: ModuleMetadata + Sized + 'static {
 
     /// Is a gfn private? In any context: RCU only.
     fn is_private(vm: VmRef<'_, Self::Vm>, gfn: Gfn) -> bool;
+
+    /// Which accesses does a gfn deny? In any context: RCU only. Asked once an invalidation has begun
+    /// that said it restricts.
+    fn denied(vm: VmRef<'_, Self::Vm>, gfn: Gfn) -> Denied;
 
     /// A slot is about to be installed, with slots_lock held.
     fn slot_init(vm: VmRef<'_, Self::Vm>, slot: NewSlot<'_>);
@@ -158,6 +183,7 @@ impl<P: Provider> Table<P> {
         check_extension: Some(Self::check_extension),
         vm_ioctl: Some(Self::vm_ioctl),
         is_private: Some(Self::is_private),
+        denied: Some(Self::denied),
         slot_init: Some(Self::slot_init),
         next_zap: Some(Self::next_zap),
         gmem_create: Some(Self::gmem_create),
@@ -212,6 +238,14 @@ impl<P: Provider> Table<P> {
     unsafe extern "C" fn is_private(kvm: *mut bindings::kvm, gfn: bindings::gfn_t) -> bool {
         // SAFETY: KVM passes a VM of this provider, and keeps it alive.
         P::is_private(unsafe { vm_ref::<P>(kvm) }, Gfn::new(gfn))
+    }
+
+    /// # Safety
+    ///
+    /// Called by KVM with a VM of this provider.
+    unsafe extern "C" fn denied(kvm: *mut bindings::kvm, gfn: bindings::gfn_t) -> u64 {
+        // SAFETY: KVM passes a VM of this provider, and keeps it alive.
+        P::denied(unsafe { vm_ref::<P>(kvm) }, Gfn::new(gfn)).as_raw()
     }
 
     /// # Safety

@@ -21,6 +21,15 @@ const _: () = assert!(size_of::<KvmMemoryAttributes>() == bindings::KMA_SIZEOF_A
 /// KVM_CAP_MEMORY_ATTRIBUTES.
 pub(crate) const CAP_MEMORY_ATTRIBUTES: usize = bindings::KMA_CAP_MEMORY_ATTRIBUTES as usize;
 
+/// KVM_CAP_MEMORY_FAULT_ACCESS.
+pub(crate) const CAP_MEMORY_FAULT_ACCESS: usize = bindings::KMA_CAP_MEMORY_FAULT_ACCESS as usize;
+
+/// KVM_MEMORY_ATTRIBUTE_NR.
+pub(crate) const MEMORY_ATTRIBUTE_NR: u64 = bindings::KMA_MEMORY_ATTRIBUTE_NR as u64;
+/// KVM_MEMORY_ATTRIBUTE_NW.
+pub(crate) const MEMORY_ATTRIBUTE_NW: u64 = bindings::KMA_MEMORY_ATTRIBUTE_NW as u64;
+/// KVM_MEMORY_ATTRIBUTE_NX.
+pub(crate) const MEMORY_ATTRIBUTE_NX: u64 = bindings::KMA_MEMORY_ATTRIBUTE_NX as u64;
 /// KVM_MEMORY_ATTRIBUTE_PRIVATE.
 pub(crate) const MEMORY_ATTRIBUTE_PRIVATE: u64 = bindings::KMA_MEMORY_ATTRIBUTE_PRIVATE as u64;
 

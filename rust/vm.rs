@@ -61,6 +61,13 @@ impl Kvm {
         unsafe { bindings::kma_has_private_mem(self.as_ptr()) }
     }
 
+    /// Waits until no thread of KVM acts on what it was allowed before attributes were stored. Sleeps,
+    /// for which reason no lock must be held.
+    pub(crate) fn wait_for_accesses(&self) {
+        // SAFETY: The VM is valid by the type invariant.
+        unsafe { bindings::kvm_mem_attr_sync(self.as_ptr()) };
+    }
+
     /// Takes slots_lock. May sleep.
     pub(crate) fn lock_slots(&self) -> SlotsGuard<'_> {
         // SAFETY: slots_lock is initialised before the VM's provider is asked to create state, and

@@ -36,6 +36,9 @@ use kernel::{
 
 // What the sources that use only `core` say themselves.
 const _: () = assert!(request::PAGE_SHIFT == uapi::PAGE_SHIFT);
+const _: () = assert!(Attrs::NR.raw() == uapi::MEMORY_ATTRIBUTE_NR);
+const _: () = assert!(Attrs::NW.raw() == uapi::MEMORY_ATTRIBUTE_NW);
+const _: () = assert!(Attrs::NX.raw() == uapi::MEMORY_ATTRIBUTE_NX);
 const _: () = assert!(Attrs::PRIVATE.raw() == uapi::MEMORY_ATTRIBUTE_PRIVATE);
 
 impl From<Rejection> for Error {
@@ -43,6 +46,7 @@ impl From<Rejection> for Error {
         match rejection {
             Rejection::Flags
             | Rejection::UnsupportedAttributes
+            | Rejection::InvalidCombination
             | Rejection::Empty
             | Rejection::Wraps
             | Rejection::Unaligned => EINVAL,
@@ -69,6 +73,7 @@ pub(crate) fn check_extension(vm: Option<&VmRef<'_, Vm>>, ext: usize) -> Option<
         uapi::CAP_MEMORY_ATTRIBUTES => {
             Some(vm.map_or(Attrs::supported(None), supported).raw() as i32)
         }
+        uapi::CAP_MEMORY_FAULT_ACCESS => Some(1),
         _ => None,
     }
 }

@@ -30,6 +30,7 @@ use host::{
     invalidation::ZapFilter,
     memslot::NewSlot,
     provider::{
+        Denied,
         Provider,
         Registration,
         VmRef,
@@ -81,6 +82,10 @@ impl Provider for KvmMemattr {
 
     fn is_private(vm: VmRef<'_, vm::Vm>, gfn: Gfn) -> bool {
         vm::is_private(&vm, gfn)
+    }
+
+    fn denied(vm: VmRef<'_, vm::Vm>, gfn: Gfn) -> Denied {
+        vm::denied(&vm, gfn)
     }
 
     fn slot_init(vm: VmRef<'_, vm::Vm>, slot: NewSlot<'_>) {

@@ -17,7 +17,10 @@ use crate::{
         },
         sched::cond_resched,
     },
-    plan::Plan,
+    plan::{
+        Plan,
+        HUGEPAGES, //
+    },
     range::GfnRange,
     runs::{
         Runs,
@@ -30,6 +33,10 @@ use crate::{
 const LEVELS: [HugeLevel; 2] = [HugeLevel::Size2M, HugeLevel::Size1G];
 /// The number of pages of the smallest hugepage, as a power of two.
 const SMALLEST: u32 = HugeLevel::Size2M.nr_pages().ilog2();
+
+// What the plan, which uses only `core`, says itself.
+const _: () = assert!(HUGEPAGES[0] == HugeLevel::Size1G.nr_pages());
+const _: () = assert!(HUGEPAGES[1] == HugeLevel::Size2M.nr_pages());
 
 /// Brings the huge-page state up to date with what has been stored for `plan`, and ends the
 /// invalidation.

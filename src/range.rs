@@ -61,6 +61,11 @@ impl GfnRange {
         self.start <= other.start && other.end <= self.end
     }
 
+    /// The pages that are in `other`, too, or `None` if there's none.
+    pub(crate) fn intersection(&self, other: &Self) -> Option<Self> {
+        Self::new(self.start.max(other.start), self.end.min(other.end))
+    }
+
     /// All of its gfns, for tests: what isn't a test has blocks to go by.
     #[cfg(any(test, KMA_KUNIT))]
     pub(crate) fn gfns(&self) -> impl Iterator<Item = Gfn> {
@@ -118,5 +123,13 @@ mod tests {
         assert!(r.is_some_and(|r| r.nr_pages() == 10));
         assert!(r.is_some_and(|r| r.last() == Gfn::new(19)));
         assert!(r.is_some_and(|r| r.gfns().count() == 10));
+    }
+
+    #[test]
+    fn intersection_has_what_both_have() {
+        let of = |a: Option<GfnRange>, b: Option<GfnRange>| a?.intersection(&b?);
+        assert!(of(range(1, 5), range(3, 9)) == range(3, 5));
+        assert!(of(range(1, 9), range(3, 5)) == range(3, 5));
+        assert!(of(range(1, 3), range(3, 5)).is_none());
     }
 }

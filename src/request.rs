@@ -36,6 +36,8 @@ pub(crate) enum Rejection {
     Flags,
     /// An attribute is set that the VM doesn't support.
     UnsupportedAttributes,
+    /// Each attribute is supported, but no page can have all of them at once.
+    InvalidCombination,
     /// The range is empty.
     Empty,
     /// The range wraps, or ends exactly at the end of the address space.
@@ -48,7 +50,7 @@ pub(crate) enum Rejection {
 ///
 /// # Invariants
 ///
-/// The VM that it was checked for supports the attributes.
+/// The VM that it was checked for supports the attributes, and a page can have them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SetRequest {
     range: GfnRange,
@@ -65,6 +67,9 @@ impl SetRequest {
         }
         if !attrs.is_within(supported) {
             return Err(Rejection::UnsupportedAttributes);
+        }
+        if !attrs.is_valid() {
+            return Err(Rejection::InvalidCombination);
         }
         if raw.size == 0 {
             return Err(Rejection::Empty);
@@ -150,6 +155,18 @@ mod tests {
     #[test]
     fn private_is_refused_where_it_is_not_supported() {
         assert!(SetRequest::check(OK, Attrs::NONE).err() == Some(Rejection::UnsupportedAttributes));
+    }
+
+    #[test]
+    fn each_invalid_combination_is_refused() {
+        for attributes in 0..16 {
+            let raw = RawRequest { attributes, ..OK };
+            let want = match attributes {
+                0 | 2 | 4 | 6 | 7 | 8 => None,
+                _ => Some(Rejection::InvalidCombination),
+            };
+            assert!(SetRequest::check(raw, Attrs::supported(None)).err() == want);
+        }
     }
 
     #[test]

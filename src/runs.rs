@@ -80,14 +80,17 @@ impl<R: Runs> Runs for Unhurried<'_, R> {
 pub(crate) mod testing {
     use super::*;
 
-    /// The pages from gfn 0 on, one character each: `P` is private, `.` is not. All further pages
-    /// are not.
+    /// The pages from gfn 0 on, one character each: `P` is private, `W` not writable, `X` not
+    /// executable, `R` not even readable, `.` nothing of that, as are all further pages.
     pub(crate) struct Pages(pub(crate) &'static [u8]);
 
     impl Pages {
         pub(crate) fn attrs(&self, gfn: Gfn) -> Attrs {
             match self.0.get(gfn.raw() as usize) {
                 Some(b'P') => Attrs::PRIVATE,
+                Some(b'W') => Attrs::NW,
+                Some(b'X') => Attrs::NX,
+                Some(b'R') => Attrs::RESTRICTIONS,
                 _ => Attrs::NONE,
             }
         }

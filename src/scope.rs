@@ -39,17 +39,12 @@ impl ZapScope {
         only_private: true,
         only_shared: false,
     };
-    /// Teardown of a VM, deletion of a slot.
-    pub(crate) const TEARDOWN: Self = Self {
+    /// Teardown of a VM, deletion of a slot. Also of pages that lose rights, whoever says what kind
+    /// they are.
+    pub(crate) const BOTH: Self = Self {
         only_private: true,
         only_shared: true,
     };
-    /// A change of attributes: see [`Self::decide`].
-    pub(crate) const SET: Self = Self {
-        only_private: false,
-        only_shared: false,
-    };
-
     /// What an invalidation of a guest_memfd is about, by what the file's memory is.
     pub(crate) fn of_gmem(shared: bool) -> Self {
         if shared {
@@ -59,14 +54,19 @@ impl ZapScope {
         }
     }
 
-    /// The scope of a zap for pages that are to have `attrs`, or `None` for no zap. A scope that
-    /// leaves it open, i.e. [`Self::SET`], is decided by the VM type's policy.
-    pub(crate) fn decide(self, policy: SetZap, attrs: Attrs) -> Option<Self> {
-        match (self, policy) {
-            (Self::SET, SetZap::KindThatGoesAway) if attrs.is_private() => Some(Self::SHARED),
-            (Self::SET, SetZap::KindThatGoesAway) => Some(Self::PRIVATE),
-            (Self::SET, SetZap::Nothing) => None,
-            _ => Some(self),
+    /// What a change from `old` to `new` zaps. The scope leaves that open, i.e. is [`Self::SET`], so
+    /// that it's decided by the attributes, and for the kind of memory by the VM type's policy.
+    pub(crate) fn of_change(policy: SetZap, old: Attrs, new: Attrs) -> Zap {
+        match policy {
+            SetZap::KindThatGoesAway if old.is_private() && !new.is_private() => {
+                Zap::Pages(Self::PRIVATE)
+            }
+            SetZap::KindThatGoesAway if !old.is_private() && new.is_private() => {
+                Zap::Pages(Self::SHARED)
+            }
+            _ if old.is_restricted_by(new) => Zap::Pages(Self::BOTH),
+            _ if new.is_restricted_by(old) => Zap::WhereLarger,
+            _ => Zap::Nothing,
         }
     }
 
@@ -78,6 +78,18 @@ impl ZapScope {
             _ => true,
         }
     }
+}
+
+/// What of the pages that change is zapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Zap {
+    /// Nothing: what's mapped stays right.
+    Nothing,
+    /// All of them.
+    Pages(ZapScope),
+    /// Those that become part of a larger page. Pages that only gain rights may stay mapped with the
+    /// old ones, but are to be mapped anew where a hugepage has become possible.
+    WhereLarger,
 }
 
 /// What can be said about a memory slot, as far as zapping goes.
@@ -105,7 +117,7 @@ pub(crate) fn next_part(
 ) -> Option<GfnRange> {
     let rest = rest_from(range, from)?;
 
-    if !slot.user || slot.gmem_only || !slot.private_mem || scope == ZapScope::TEARDOWN {
+    if !slot.user || slot.gmem_only || !slot.private_mem || scope == ZapScope::BOTH {
         return Some(rest);
     }
     runs.runs(&rest)
@@ -199,8 +211,8 @@ mod tests {
     }
 
     #[test]
-    fn teardown_zaps_both() {
-        assert!(parts(ZapScope::TEARDOWN, USER, &[(1, 8)]));
+    fn teardown_zaps_both_kinds() {
+        assert!(parts(ZapScope::BOTH, USER, &[(1, 8)]));
     }
 
     #[test]
@@ -239,28 +251,45 @@ mod tests {
             VmType::Tdx,
             VmType::Unknown,
         ] {
-            let policy = SetZap::of(vm_type);
-            let scope = |attrs| ZapScope::SET.decide(policy, attrs);
-            assert!(scope(Attrs::PRIVATE) == Some(ZapScope::SHARED));
-            assert!(scope(Attrs::NONE) == Some(ZapScope::PRIVATE));
+            let zap = |old, new| ZapScope::of_change(SetZap::of(vm_type), old, new);
+            for shared in [Attrs::NONE, Attrs::NW, Attrs::RESTRICTIONS] {
+                assert!(zap(shared, Attrs::PRIVATE) == Zap::Pages(ZapScope::SHARED));
+                assert!(zap(Attrs::PRIVATE, shared) == Zap::Pages(ZapScope::PRIVATE));
+            }
         }
     }
 
     #[test]
-    fn setting_zaps_nothing_without_private_memory() {
+    fn private_zaps_nothing_without_private_memory() {
         for vm_type in [VmType::Default, VmType::Sev, VmType::SevEs] {
-            let policy = SetZap::of(vm_type);
-            assert!(ZapScope::SET.decide(policy, Attrs::PRIVATE).is_none());
-            assert!(ZapScope::SET.decide(policy, Attrs::NONE).is_none());
+            let zap = |old, new| ZapScope::of_change(SetZap::of(vm_type), old, new);
+            assert!(zap(Attrs::NONE, Attrs::PRIVATE) == Zap::Nothing);
+            assert!(zap(Attrs::PRIVATE, Attrs::NONE) == Zap::Nothing);
         }
     }
 
     #[test]
-    fn only_setting_leaves_the_scope_open() {
-        assert!(!ZapScope::SET.only_private && !ZapScope::SET.only_shared);
-        for scope in [ZapScope::SHARED, ZapScope::PRIVATE, ZapScope::TEARDOWN] {
-            for attrs in [Attrs::NONE, Attrs::PRIVATE] {
-                assert!(scope.decide(SetZap::KindThatGoesAway, attrs) == Some(scope));
+    fn taking_rights_away_zaps_both_kinds_on_every_type() {
+        for policy in [SetZap::KindThatGoesAway, SetZap::Nothing] {
+            for (old, new) in [
+                (Attrs::NONE, Attrs::NW),
+                (Attrs::NW, Attrs::NX),
+                (Attrs::NX, Attrs::RESTRICTIONS),
+            ] {
+                assert!(ZapScope::of_change(policy, old, new) == Zap::Pages(ZapScope::BOTH));
+            }
+        }
+    }
+
+    #[test]
+    fn granting_rights_zaps_only_for_larger_pages() {
+        for policy in [SetZap::KindThatGoesAway, SetZap::Nothing] {
+            for (old, new) in [
+                (Attrs::NW, Attrs::NONE),
+                (Attrs::RESTRICTIONS, Attrs::NX),
+                (Attrs::RESTRICTIONS, Attrs::NONE),
+            ] {
+                assert!(ZapScope::of_change(policy, old, new) == Zap::WhereLarger);
             }
         }
     }

@@ -150,6 +150,11 @@ fn range(start: u64, end: u64) -> Result<GfnRange> {
     GfnRange::new(Gfn::new(start), Gfn::new(end)).ok_or(EINVAL)
 }
 
+/// Some of the attributes of which a page can have any combination.
+fn writable_executable(random: &mut Random) -> Attrs {
+    Attrs::from_raw(random.below(4) * Attrs::NW.raw())
+}
+
 /// A store and its model.
 struct Pair {
     store: Arc<AttrStore>,
@@ -195,7 +200,7 @@ impl Pair {
     /// The plan has each page that changes, and no other, and what is set already isn't planned.
     fn check_plan(&self, plan: &Plan, start: u64, end: u64, attrs: Attrs) -> Result {
         let mut at = start;
-        for changed in plan.changed(&*self.store) {
+        for changed in plan.changed(&*self.store).map(|run| run.range) {
             while at < changed.start().raw() {
                 same(
                     self.model.get(at) == attrs,
@@ -310,9 +315,9 @@ fn run(default: Attrs, seed: u64, pages: u64, most: u64, operations: u32) -> Res
         let end = end.min(pages);
         let start = start.min(end - 1);
 
-        let value = Attrs::from_raw(random.below(4));
+        let value = writable_executable(&mut random);
         let change = if random.below(4) == 0 {
-            Change::masked(Attrs::from_raw(random.below(4)), value)
+            Change::masked(writable_executable(&mut random), value)
         } else {
             Change::to(value)
         };
@@ -329,7 +334,7 @@ fn run(default: Attrs, seed: u64, pages: u64, most: u64, operations: u32) -> Res
                     pair.check_page(page)?;
                 }
                 let (a, b) = (random.below(pages), random.magnitude(pages));
-                let mask = Attrs::from_raw(random.below(4));
+                let mask = writable_executable(&mut random);
                 pair.check_uniform(a, (a + b).min(END), mask, value)?;
                 pair.check_uniform(start, end, Attrs::ALL, value)?;
                 pair.check_runs(start.saturating_sub(100), (end + 100).min(END))?;

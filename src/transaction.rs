@@ -6,6 +6,9 @@
 //! a reader could notice has happened. The types keep to it: there's no commit without a reservation
 //! and a zap, and no end of the invalidation but through [`post`].
 //!
+//! Rights that were taken away may still be in use when that's done: by KVM on the guest's behalf, not
+//! by the guest, whose mappings are gone. The wait for it comes last, without locks.
+//!
 //! Locks are taken in the order: 1. slots_lock, 2. mmu_lock, 3. the store's own.
 
 #![deny(unsafe_code)]
@@ -45,7 +48,11 @@ pub(crate) fn set(vm: &VmRef<'_, Vm>, request: &SetRequest) -> Result {
     let zapped = zap::zap(&slots, &plan, shared);
     AttrStore::commit(reserved, &zapped);
     post::finish(zapped, &plan, store);
+    drop(slots);
 
+    if plan.restricts() {
+        vm.kvm.wait_for_accesses();
+    }
     stats.set(plan.hull().nr_pages());
     Ok(())
 }

@@ -10,7 +10,10 @@ use crate::{
     host::{
         debugfs::Folder,
         gfn::Gfn,
-        provider::VmRef,
+        provider::{
+            Denied,
+            VmRef, //
+        },
         vm::SlotsGuard, //
     },
     stats::{
@@ -107,4 +110,15 @@ pub(crate) fn is_private(vm: &VmRef<'_, Vm>, gfn: Gfn) -> bool {
     let state = vm.state.shared();
     state.stats.asked();
     state.store.get(gfn).is_private()
+}
+
+/// Which accesses does the page deny? In any context.
+#[inline]
+pub(crate) fn denied(vm: &VmRef<'_, Vm>, gfn: Gfn) -> Denied {
+    let attrs = vm.state.shared().store.get(gfn);
+    Denied {
+        read: attrs.contains(Attrs::NR),
+        write: attrs.contains(Attrs::NW),
+        exec: attrs.contains(Attrs::NX),
+    }
 }

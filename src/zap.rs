@@ -71,16 +71,14 @@ const RUNS_AT_ONCE: usize = 64;
 /// Begins the invalidation of all that `plan` changes, and zaps what has to go.
 pub(crate) fn zap<'a>(slots: &'a SlotsGuard<'a>, plan: &Plan, vm: &Shared) -> Zapped<'a> {
     let hull = plan.hull();
-    let mut begun = Begun::begin(slots, hull.start(), hull.end());
+    let mut begun = Begun::begin(slots, hull.start(), hull.end(), plan.restricts());
 
-    if let Some(scope) = plan.scope() {
-        for (zapped, range) in plan.changed(&vm.store).enumerate() {
-            if zapped % RUNS_AT_ONCE == RUNS_AT_ONCE - 1 {
-                begun.pause();
-            }
-            begun.zap(range.start(), range.end(), scope.into());
-            vm.stats.zapped(range.nr_pages());
+    for (zapped, (range, scope)) in plan.zaps(&vm.store).enumerate() {
+        if zapped % RUNS_AT_ONCE == RUNS_AT_ONCE - 1 {
+            begun.pause();
         }
+        begun.zap(range.start(), range.end(), scope.into());
+        vm.stats.zapped(range.nr_pages());
     }
     begun.unlock()
 }

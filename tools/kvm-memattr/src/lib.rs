@@ -40,6 +40,23 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// the slot, and the VMM's own mapping is out of its sight.
 pub const ATTRIBUTE_PRIVATE: u64 = KVM_MEMORY_ATTRIBUTE_PRIVATE as u64;
 
+/// The guest must not read the page. Comes with [`ATTRIBUTE_NW`] and [`ATTRIBUTE_NX`] only.
+pub const ATTRIBUTE_NR: u64 = 1 << 0;
+/// The guest must not write to the page.
+pub const ATTRIBUTE_NW: u64 = 1 << 1;
+/// The guest must not execute the page.
+pub const ATTRIBUTE_NX: u64 = 1 << 2;
+
+/// Flag of KVM_EXIT_MEMORY_FAULT: a restriction denies a read.
+pub const MEMORY_EXIT_FLAG_READ: u64 = 1 << 0;
+/// Flag of KVM_EXIT_MEMORY_FAULT: a restriction denies a write.
+pub const MEMORY_EXIT_FLAG_WRITE: u64 = 1 << 1;
+/// Flag of KVM_EXIT_MEMORY_FAULT: a restriction denies the fetch of an instruction.
+pub const MEMORY_EXIT_FLAG_EXEC: u64 = 1 << 2;
+
+/// Exits tell which access a restriction denies, see the flags above.
+pub const KVM_CAP_MEMORY_FAULT_ACCESS: c_ulong = 0x6b6d_6107;
+
 /// The unit of every address and size here, on x86.
 pub const PAGE_SIZE: u64 = 4096;
 
