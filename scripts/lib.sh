@@ -67,7 +67,8 @@ kernel_release()
 }
 
 # stage_modules VARIANT ROOT: ROOT/lib/modules with the kernel's and this project's
-# modules, as modprobe wants it. MODULE_DIR= takes kvm_memattr.ko from elsewhere.
+# modules, as modprobe wants it. MODULE_DIR= takes kvm_memattr.ko from elsewhere, and
+# KVM_DIR= has modules that go before the kernel's own.
 stage_modules()
 {
 	local release modules ko
@@ -81,6 +82,7 @@ stage_modules()
 		"$CACHE/bench/$1/kvm_memattr_bench.ko"; do
 		[ ! -e "$ko" ] || cp "$ko" "$modules/updates/"
 	done
+	[ -z "${KVM_DIR:-}" ] || cp "$KVM_DIR"/*.ko "$modules/updates/"
 	PATH=$PATH:/usr/sbin:/sbin depmod -b "$2" "$release"
 }
 

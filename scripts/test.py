@@ -140,6 +140,14 @@ def variants_of(source):
     return variants
 
 
+def modes_of(source):
+    """What a program of ours is run with besides KVM's defaults, each in a run of its
+    own: parameters of KVM's modules, in a line such as /* modes: npt=0 tdp_mmu=0 */. On
+    the release kernel only: the debug kernel would take too long for all of them."""
+    marker = re.search(r"^/\* modes: (.*) \*/$", source.read_text(), re.MULTILINE)
+    return marker[1].split() if marker else []
+
+
 def limits_of(source):
     """The seconds that a program of ours may take, where its source has a line such
     as /* seconds: release 600, debug 1800 */."""
@@ -160,8 +168,14 @@ def own_jobs():
     jobs = []
     for source in sorted(OWN_TESTS.glob("*_test.c")):
         name = source.stem
-        jobs.append(Job(name.split("_")[0], name, "/tests/" + name, name, ("own",), True,
-                        variants_of(source), limits_of(source)))
+        for mode in ["", *modes_of(source)]:
+            command = "/tests/" + name
+            variants = variants_of(source)
+            if mode:
+                variants = tuple(set(variants) & {"release"})
+            jobs.append(Job(name.split("_")[0], " ".join([name, mode]).strip(),
+                            "with_kvm %s %s" % (mode, command) if mode else command,
+                            name, ("own",), True, variants, limits_of(source)))
     return jobs
 
 

@@ -78,6 +78,14 @@ def variants_by_program():
     return {job.name: job.variants for job in test.own_jobs()}
 
 
+def status_of(pattern, statuses):
+    """The worst status of the tests that a name of the map stands for, in which * may
+    be the variants of a fixture. None if there's none."""
+    order = (test.FAIL, test.PASS, test.SKIP)
+    found = [status for name, status in statuses.items() if test.matches(pattern, name)]
+    return min(found, key=order.index) if found else None
+
+
 def judge(name, ran, programs):
     """What is wrong with a test that a row names: by kernel, where it differs."""
     program = name.split(":")[0]
@@ -87,7 +95,7 @@ def judge(name, ran, programs):
         if group not in ran.groups[variant]:
             # Said once, for the group.
             continue
-        status = ran.status[variant].get(name)
+        status = status_of(name, ran.status[variant])
         passed |= status == test.PASS
         if status is None:
             wrong.append("did not run on the %s kernel" % variant)
@@ -157,7 +165,7 @@ def say(variant, ran, mapped, programs):
     """One line: what of the map is for this kernel, and what came of it there."""
     here = [name for name in mapped
             if variant in programs.get(name.split(":")[0], test.VARIANTS)]
-    statuses = [ran.status[variant].get(name) for name in here]
+    statuses = [status_of(name, ran.status[variant]) for name in here]
     print("%s: of %d tests of the map %d passed, %d failed, %d were skipped, %d did not run"
           % (variant, len(here), *(statuses.count(status) for status in
                                    (test.PASS, test.FAIL, test.SKIP, None))))
