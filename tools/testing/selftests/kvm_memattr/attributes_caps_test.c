@@ -25,14 +25,14 @@ FIXTURE_TEARDOWN(caps)
 	kvm_vm_free(self->protected);
 }
 
-TEST_F(caps, supported_is_private_on_a_protected_vm)
+TEST_F(caps, supported_is_all_on_a_protected_vm)
 {
-	TEST_ASSERT_EQ(kma_get_supported(self->protected), KMA_PRIVATE);
+	TEST_ASSERT_EQ(kma_get_supported(self->protected), KMA_ALL_ATTRIBUTES);
 }
 
-TEST_F(caps, supported_is_nothing_on_a_default_vm)
+TEST_F(caps, supported_is_all_but_private_on_a_default_vm)
 {
-	TEST_ASSERT_EQ(kma_get_supported(self->plain), 0);
+	TEST_ASSERT_EQ(kma_get_supported(self->plain), KMA_ALL_WITHOUT_PRIVATE);
 }
 
 TEST_F(caps, supported_equals_the_capability)
@@ -84,7 +84,7 @@ TEST_F(caps, supported_of_another_processes_vm_is_eio)
 	TEST_ASSERT_EQ(waitpid(child, &status, 0), child);
 	TEST_ASSERT(WIFEXITED(status) && !WEXITSTATUS(status),
 		    "the child wanted EIO and nothing written");
-	TEST_ASSERT_EQ(kma_get_supported(self->protected), KMA_PRIVATE);
+	TEST_ASSERT_EQ(kma_get_supported(self->protected), KMA_ALL_ATTRIBUTES);
 }
 
 /* KVM's own answer to what a fd does not know: EINVAL there, ENOTTY on a VM. */
@@ -127,19 +127,21 @@ TEST_F(caps, set_is_no_command_of_other_files)
 	close(gmem);
 }
 
-TEST_F(caps, capability_of_the_system_is_private)
+TEST_F(caps, capability_of_the_system_is_all)
 {
-	TEST_ASSERT_EQ(kvm_check_cap(KVM_CAP_MEMORY_ATTRIBUTES), KMA_PRIVATE);
+	TEST_ASSERT_EQ(kvm_check_cap(KVM_CAP_MEMORY_ATTRIBUTES), KMA_ALL_ATTRIBUTES);
 }
 
-TEST_F(caps, capability_of_a_protected_vm_is_private)
+TEST_F(caps, capability_of_a_protected_vm_is_all)
 {
-	TEST_ASSERT_EQ(vm_check_cap(self->protected, KVM_CAP_MEMORY_ATTRIBUTES), KMA_PRIVATE);
+	TEST_ASSERT_EQ(vm_check_cap(self->protected, KVM_CAP_MEMORY_ATTRIBUTES),
+		       KMA_ALL_ATTRIBUTES);
 }
 
-TEST_F(caps, capability_of_a_default_vm_is_nothing)
+TEST_F(caps, capability_of_a_default_vm_is_all_but_private)
 {
-	TEST_ASSERT_EQ(vm_check_cap(self->plain, KVM_CAP_MEMORY_ATTRIBUTES), 0);
+	TEST_ASSERT_EQ(vm_check_cap(self->plain, KVM_CAP_MEMORY_ATTRIBUTES),
+		       KMA_ALL_WITHOUT_PRIVATE);
 }
 
 /* A command that is not served touches nothing and says so to a VMM's probe. */
@@ -188,9 +190,20 @@ TEST_F(caps, neighbours_in_number_direction_and_size_are_not_served)
 	assert_not_served(self->protected, UNSERVED(_IOC_READ, 0xd3, 8));
 }
 
+TEST_F(caps, exits_tell_the_access)
+{
+	TEST_ASSERT_EQ(KVM_CAP_MEMORY_FAULT_ACCESS, 0x6b6d6107);
+	TEST_ASSERT_EQ(kvm_check_cap(KVM_CAP_MEMORY_FAULT_ACCESS), 1);
+	TEST_ASSERT_EQ(vm_check_cap(self->protected, KVM_CAP_MEMORY_FAULT_ACCESS), 1);
+	TEST_ASSERT_EQ(vm_check_cap(self->plain, KVM_CAP_MEMORY_FAULT_ACCESS), 1);
+}
+
 TEST_F(caps, private_capabilities_answer_nothing)
 {
 	for (long cap = 0x6b6d6100; cap < 0x6b6d6110; cap++) {
+		if (cap == KVM_CAP_MEMORY_FAULT_ACCESS)
+			continue;
+
 		TEST_ASSERT_EQ(kvm_check_cap(cap), 0);
 		TEST_ASSERT_EQ(vm_check_cap(self->protected, cap), 0);
 	}

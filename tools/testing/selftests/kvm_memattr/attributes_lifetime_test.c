@@ -226,7 +226,7 @@ TEST_F(lifetime, module_that_was_used_unloads_and_serves_again)
 		kma_load();
 	}
 	kma_protected_guest_init(&g);
-	TEST_ASSERT_EQ(kma_get_supported(g.vm), KMA_PRIVATE);
+	TEST_ASSERT_EQ(kma_get_supported(g.vm), KMA_ALL_ATTRIBUTES);
 	kma_prepare(&g, KMA_MIDDLE);
 	kvm_vm_free(g.vm);
 }
@@ -254,7 +254,7 @@ TEST_F(lifetime, vm_from_before_the_module_stays_mainlines)
 
 	/* Both work, side by side, and only the new one is the module's. */
 	kma_protected_guest_init(&after);
-	TEST_ASSERT_EQ(kma_get_supported(after.vm), KMA_PRIVATE);
+	TEST_ASSERT_EQ(kma_get_supported(after.vm), KMA_ALL_ATTRIBUTES);
 	TEST_ASSERT_EQ(kma_total("vms"), 1);
 	kma_prepare(&after, KMA_ODD);
 	kma_convert(&before, KMA_EVEN);

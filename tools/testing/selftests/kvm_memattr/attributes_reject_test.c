@@ -135,12 +135,18 @@ TEST_F(reject, each_flag_is_einval)
 	}
 }
 
-TEST_F(reject, read_write_and_execute_restrictions_are_einval)
+TEST_F(reject, private_with_a_restriction_is_einval)
 {
-	for (u64 attributes = 1; attributes < 8; attributes++) {
-		ASSERT_REFUSED(self->g.gpa, KMA_SIZE, attributes);
-		ASSERT_REFUSED(self->g.gpa, KMA_SIZE, attributes | KMA_PRIVATE);
-	}
+	for (u64 restrictions = 1; restrictions <= KMA_NO_ACCESS; restrictions++)
+		ASSERT_REFUSED(self->g.gpa, KMA_SIZE, restrictions | KMA_PRIVATE);
+}
+
+/* There are no mappings that can be written or executed, but not read. */
+TEST_F(reject, unreadable_but_writable_or_executable_is_einval)
+{
+	ASSERT_REFUSED(self->g.gpa, KMA_SIZE, KMA_NR);
+	ASSERT_REFUSED(self->g.gpa, KMA_SIZE, KMA_NR | KMA_NW);
+	ASSERT_REFUSED(self->g.gpa, KMA_SIZE, KMA_NR | KMA_NX);
 }
 
 TEST_F(reject, each_unknown_attribute_is_einval)
@@ -263,7 +269,7 @@ FIXTURE_SETUP(plain)
 {
 	kma_guest_init(&self->g, KVM_X86_DEFAULT_VM, 0, 0);
 	self->vm = self->g.vm;
-	self->view = kma_view_newest();
+	self->view = kma_view_of(self->vm);
 	kma_host_write(&self->g, KMA_ALL, KMA_KIND_SHARED);
 	kma_look(&self->g, KMA_SEEN(.shared = KMA_ALL));
 }
@@ -282,10 +288,20 @@ TEST_F(plain, private_without_private_memory_is_einval)
 	KMA_ASSERT_ERRNO(EINVAL, __kma_set(self->vm, KMA_GPA, KMA_SIZE, KMA_PRIVATE));
 }
 
-TEST_F(plain, each_attribute_without_private_memory_is_einval)
+TEST_F(plain, private_or_unknown_without_private_memory_is_einval)
 {
-	for (int bit = 0; bit < 64; bit++)
+	for (int bit = 3; bit < 64; bit++) {
 		KMA_ASSERT_ERRNO(EINVAL, __kma_set(self->vm, KMA_GPA, KMA_SIZE, BIT_ULL(bit)));
+		KMA_ASSERT_ERRNO(EINVAL, __kma_set(self->vm, KMA_GPA, KMA_SIZE,
+						   KMA_NW | BIT_ULL(bit)));
+	}
+}
+
+TEST_F(plain, invalid_combination_without_private_memory_is_einval)
+{
+	KMA_ASSERT_ERRNO(EINVAL, __kma_set(self->vm, KMA_GPA, KMA_SIZE, KMA_NR));
+	KMA_ASSERT_ERRNO(EINVAL, __kma_set(self->vm, KMA_GPA, KMA_SIZE, KMA_NR | KMA_NW));
+	KMA_ASSERT_ERRNO(EINVAL, __kma_set(self->vm, KMA_GPA, KMA_SIZE, KMA_NR | KMA_NX));
 }
 
 TEST_F(plain, shared_without_private_memory_is_fine)

@@ -23,6 +23,14 @@
 #define KMA_SLOT	10
 
 #define KMA_PRIVATE	KVM_MEMORY_ATTRIBUTE_PRIVATE
+#define KMA_NR		KVM_MEMORY_ATTRIBUTE_NR
+#define KMA_NW		KVM_MEMORY_ATTRIBUTE_NW
+#define KMA_NX		KVM_MEMORY_ATTRIBUTE_NX
+#define KMA_NO_ACCESS	(KMA_NR | KMA_NW | KMA_NX)
+
+/* What a VM supports, by whether it has private memory. */
+#define KMA_ALL_ATTRIBUTES	(KMA_NO_ACCESS | KMA_PRIVATE)
+#define KMA_ALL_WITHOUT_PRIVATE	KMA_NO_ACCESS
 
 static const struct vm_shape kma_protected_shape __maybe_unused = {
 	.mode = VM_MODE_DEFAULT,
@@ -185,5 +193,21 @@ static inline void kma_assert_runs(const struct kma_view *view, const char *want
 #define KMA_RUN_PRIVATE(_buf, _gpa, _size)					\
 	snprintf(_buf, sizeof(_buf), "0x%016llx 0x%llx 0x8 PRIVATE\n",		\
 		 (unsigned long long)(_gpa), (unsigned long long)(_size))
+
+/* For pages of 1 GiB, which have to be asked for and given back. */
+#define KMA_GIANT_POOL	"/sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages"
+
+static inline u64 kma_giant_pages(u64 want)
+{
+	unsigned long got;
+	FILE *file = fopen(KMA_GIANT_POOL, "r+");
+
+	TEST_ASSERT(file, "cannot open " KMA_GIANT_POOL ": %s", strerror(errno));
+	fprintf(file, "%lu\n", want);
+	rewind(file);
+	TEST_ASSERT(fscanf(file, "%lu", &got) == 1, "no number in " KMA_GIANT_POOL);
+	fclose(file);
+	return got;
+}
 
 #endif /* KVM_MEMATTR_TEST_H */

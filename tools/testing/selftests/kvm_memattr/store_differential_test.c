@@ -252,7 +252,7 @@ FIXTURE_SETUP(two)
 	kma_load();
 	side_init(&p->module, "module", shared, plain);
 	p->view = kma_view_of(p->module.vm);
-	TEST_ASSERT_EQ(kma_get_supported(p->module.vm), KMA_PRIVATE);
+	TEST_ASSERT_EQ(kma_get_supported(p->module.vm), KMA_ALL_ATTRIBUTES);
 }
 
 /* In the parent, so that a test that fails leaves the module loaded. */

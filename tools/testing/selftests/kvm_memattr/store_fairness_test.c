@@ -252,7 +252,7 @@ FIXTURE_SETUP(fair)
 
 	/* From address 0 on: no host has room for a TiB above what a guest needs. */
 	memory_init(&t->memory, 0, TIB);
-	t->view = kma_view_newest();
+	t->view = kma_view_of(t->memory.vm);
 
 	t->kmsg = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	TEST_ASSERT(t->kmsg >= 0 && lseek(t->kmsg, 0, SEEK_END) >= 0,

@@ -470,7 +470,7 @@ TEST_F_TIMEOUT(faults, failed_set_leaves_the_guest_what_it_has_mapped, 800)
 	kvm_vm_free(s->vm);
 	kma_protected_guest_init(&g);
 	s->vm = g.vm;
-	s->view = kma_view_newest();
+	s->view = kma_view_of(s->vm);
 	for (int i = 0; i < ARRAY_SIZE(mapped); i++)
 		each_failure_leaves_mappings(s, &g, &mapped[i]);
 }

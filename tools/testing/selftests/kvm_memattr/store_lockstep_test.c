@@ -191,8 +191,8 @@ FIXTURE_SETUP(twins)
 	side_init(l, &l->sides[0], "mainline");
 	kma_load();
 	side_init(l, &l->sides[1], "module");
-	l->view = kma_view_newest();
-	TEST_ASSERT_EQ(kma_get_supported(l->sides[1].vm), KMA_PRIVATE);
+	l->view = kma_view_of(l->sides[1].vm);
+	TEST_ASSERT_EQ(kma_get_supported(l->sides[1].vm), KMA_ALL_ATTRIBUTES);
 	l->observer = kma_observer_open();
 }
 

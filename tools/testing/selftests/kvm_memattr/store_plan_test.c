@@ -495,22 +495,6 @@ static const struct step giant_steps[] = {
 	{ GIANT - 1, 1, 0 },
 };
 
-/* For a gigantic page, which has to be asked for and given back. */
-#define GIANT_POOL	"/sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages"
-
-static u64 giant_pool(u64 want)
-{
-	unsigned long got;
-	FILE *file = fopen(GIANT_POOL, "r+");
-
-	TEST_ASSERT(file, "cannot open " GIANT_POOL ": %s", strerror(errno));
-	fprintf(file, "%lu\n", want);
-	rewind(file);
-	TEST_ASSERT(fscanf(file, "%lu", &got) == 1, "no number in " GIANT_POOL);
-	fclose(file);
-	return got;
-}
-
 FIXTURE(giant) {
 	struct memory m;
 	bool pool;
@@ -521,7 +505,7 @@ FIXTURE_SETUP(giant)
 	KMA_REQUIRE_PROTECTED_VMS();
 
 	self->pool = true;
-	TEST_ASSERT_EQ(giant_pool(1), 1);
+	TEST_ASSERT_EQ(kma_giant_pages(1), 1);
 	memory_init(&self->m, GIANT, MAP_HUGETLB | MAP_HUGE_1GB, 3);
 	for (int i = 0; i < ARRAY_SIZE(giant_probes); i++)
 		virt_map(self->m.vm, page_gpa(giant_probes[i]), page_gpa(giant_probes[i]), 1);
@@ -534,7 +518,7 @@ FIXTURE_SETUP(giant)
 FIXTURE_TEARDOWN_PARENT(giant)
 {
 	if (self->pool)
-		giant_pool(0);
+		kma_giant_pages(0);
 }
 
 TEST_F_TIMEOUT(giant, gib_is_one_page_while_it_is_uniform, 300)

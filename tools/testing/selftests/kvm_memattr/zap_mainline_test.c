@@ -44,7 +44,7 @@ TEST_F(one_boot, the_first_vm_is_mainlines_and_the_second_the_modules)
 	__u64 mask;
 
 	KMA_ASSERT_ERRNO(ENOTTY, __kma_get_supported(self->mainline.vm->fd, &mask));
-	TEST_ASSERT_EQ(kma_get_supported(self->module.vm), KMA_PRIVATE);
+	TEST_ASSERT_EQ(kma_get_supported(self->module.vm), KMA_ALL_ATTRIBUTES);
 }
 
 TEST_F(one_boot, notifier_costs_mainline_every_private_page_and_the_module_none)
