@@ -1,0 +1,586 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What KVM keeps in the guest's memory for it: clocks, steal time, asynchronous
+ * page faults, EOIs. It's left alone while the page is denied, without an exit, as
+ * nobody could repeat it, and goes on once the page isn't.
+ */
+/* modes: npt=0 */
+#include <asm/kvm_para.h>
+#include <linux/kvm_para.h>
+#include <linux/userfaultfd.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#include "apic.h"
+#include "kvm_memattr_own.h"
+
+#define VECTOR		0x42
+
+FIXTURE(paravirt) {
+	struct rwx_guest g;
+};
+
+FIXTURE_SETUP(paravirt)
+{
+	own_init(&self->g);
+}
+
+FIXTURE_TEARDOWN(paravirt)
+{
+	kvm_vm_free(self->g.vm);
+}
+
+static u64 do_nothing(u64 a, u64 b, u64 c)
+{
+	return 0;
+}
+
+static u64 do_wrmsr(u64 a, u64 b, u64 c)
+{
+	wrmsr(a, b);
+	return 0;
+}
+
+static u64 do_clock_pairing(u64 a, u64 b, u64 c)
+{
+	return kvm_hypercall(KVM_HC_CLOCK_PAIRING, a, KVM_CLOCK_PAIRING_WALLCLOCK, 0, 0);
+}
+
+/* Each has KVM write to the page, if it may. */
+static void enable_system_time(struct rwx_guest *g, u64 gpa)
+{
+	own_call(g, do_wrmsr, MSR_KVM_SYSTEM_TIME_NEW, gpa | 1, 0);
+}
+
+static void update_system_time(struct rwx_guest *g, u64 gpa)
+{
+	struct kvm_clock_data data;
+
+	vm_ioctl(g->vm, KVM_GET_CLOCK, &data);
+	data.flags = 0;
+	vm_ioctl(g->vm, KVM_SET_CLOCK, &data);
+	own_call(g, do_nothing, 0, 0, 0);
+}
+
+static void enable_steal_time(struct rwx_guest *g, u64 gpa)
+{
+	own_call(g, do_wrmsr, MSR_KVM_STEAL_TIME, gpa | KVM_MSR_ENABLED, 0);
+}
+
+static void update_steal_time(struct rwx_guest *g, u64 gpa)
+{
+	own_call(g, do_nothing, 0, 0, 0);
+}
+
+static void update_wall_clock(struct rwx_guest *g, u64 gpa)
+{
+	own_call(g, do_wrmsr, MSR_KVM_WALL_CLOCK_NEW, gpa, 0);
+}
+
+static bool changed(struct rwx_guest *g, u64 page, const void *copy)
+{
+	return memcmp(own_page(g, page), copy, PAGE_SIZE);
+}
+
+typedef void (*write_fn)(struct rwx_guest *g, u64 gpa);
+
+/* Something that KVM writes, to a page known to it before the change or not. */
+static void skipped(struct rwx_guest *g, u64 page, bool before, u64 word, write_fn enable,
+		    write_fn update)
+{
+	u64 gpa = rwx_gpa(g, page);
+	void *copy = own_copy(g, page, 1);
+
+	if (before) {
+		enable(g, gpa);
+		update(g, gpa);
+		TEST_ASSERT(changed(g, page, copy), "nothing is written without restrictions");
+	}
+
+	memset(own_page(g, page), 0, PAGE_SIZE);
+	memset(copy, 0, PAGE_SIZE);
+	rwx_set(g, page, 1, word);
+	if (!before)
+		enable(g, gpa);
+	update(g, gpa);
+	update(g, gpa);
+	if (word & KMA_NW)
+		TEST_ASSERT(!changed(g, page, copy), "word 0x%lx: the page has changed", word);
+	else
+		TEST_ASSERT(changed(g, page, copy), "word 0x%lx: nothing is written", word);
+
+	rwx_set(g, page, 1, 0);
+	memset(own_page(g, page), 0, PAGE_SIZE);
+	update(g, gpa);
+	TEST_ASSERT(changed(g, page, copy), "word 0x%lx: nothing is written after it", word);
+	free(copy);
+}
+
+static void skipped_while_denied(struct rwx_guest *g, write_fn enable, write_fn update)
+{
+	u64 page = 0;
+
+	for (int i = 0; i < ARRAY_SIZE(kma_restrictions); i++) {
+		skipped(g, page++, true, kma_restrictions[i], enable, update);
+		skipped(g, page++, false, kma_restrictions[i], enable, update);
+	}
+}
+
+TEST_F(paravirt, system_time_is_not_written_while_denied)
+{
+	skipped_while_denied(&self->g, enable_system_time, update_system_time);
+}
+
+TEST_F(paravirt, steal_time_is_not_written_while_denied)
+{
+	skipped_while_denied(&self->g, enable_steal_time, update_steal_time);
+}
+
+TEST_F(paravirt, wall_clock_is_not_written_while_denied)
+{
+	skipped_while_denied(&self->g, update_wall_clock, update_wall_clock);
+}
+
+/* A clock that was set meanwhile is the guest's as soon as it may be. */
+TEST_F(paravirt, system_time_is_up_to_date_after_it_was_denied)
+{
+	static const u64 words[] = { KMA_NW, KMA_NO_ACCESS };
+	struct rwx_guest *g = &self->g;
+	struct kvm_clock_data data;
+
+	for (int i = 0; i < ARRAY_SIZE(words); i++) {
+		void *copy;
+
+		enable_system_time(g, rwx_gpa(g, i));
+		update_system_time(g, rwx_gpa(g, i));
+		rwx_set(g, i, 1, words[i]);
+		copy = own_copy(g, i, 1);
+		vm_ioctl(g->vm, KVM_GET_CLOCK, &data);
+		data.flags = 0;
+		data.clock += 1000ull * NSEC_PER_SEC;
+		vm_ioctl(g->vm, KVM_SET_CLOCK, &data);
+		own_call(g, do_nothing, 0, 0, 0);
+		own_call(g, do_nothing, 0, 0, 0);
+		TEST_ASSERT(!changed(g, i, copy), "word 0x%lx: the page has changed", words[i]);
+		rwx_set(g, i, 1, 0);
+		own_call(g, do_nothing, 0, 0, 0);
+		TEST_ASSERT(changed(g, i, copy), "word 0x%lx: the guest's time is an old one",
+			    words[i]);
+		free(copy);
+	}
+}
+
+/* Time that passes meanwhile is counted later. */
+TEST_F(paravirt, steal_time_is_complete_after_it_was_denied)
+{
+	struct rwx_guest *g = &self->g;
+	struct kvm_steal_time *st = own_page(g, 0);
+	long since;
+	u64 was;
+
+	enable_steal_time(g, rwx_gpa(g, 0));
+	update_steal_time(g, 0);
+	was = st->steal;
+	rwx_set(g, 0, 1, KMA_NO_ACCESS);
+	since = get_run_delay();
+	while (get_run_delay() < since + 1000 * 1000)
+		sched_yield();
+	update_steal_time(g, 0);
+	TEST_ASSERT_EQ(st->steal, was);
+	rwx_set(g, 0, 1, 0);
+	update_steal_time(g, 0);
+	TEST_ASSERT(st->steal >= was + 1000 * 1000,
+		    "%llu ns were stolen before, %llu after, 1 ms while it was denied",
+		    (unsigned long long)was, (unsigned long long)st->steal);
+}
+
+/* The hypercall has a result to say so. */
+TEST_F(paravirt, clock_pairing_fails_while_denied)
+{
+	struct rwx_guest *g = &self->g;
+	u64 page = 0, ret;
+	void *copy;
+
+	ret = own_call(g, do_clock_pairing, rwx_gpa(g, 31), 0, 0);
+	if (ret == -KVM_EOPNOTSUPP)
+		SKIP(return, "KVM has no clock to pair with: the host's is not the TSC");
+
+	for (int i = 0; i < ARRAY_SIZE(kma_restrictions); i++, page++) {
+		copy = own_copy(g, page, 1);
+		rwx_set(g, page, 1, kma_restrictions[i]);
+		ret = own_call(g, do_clock_pairing, rwx_gpa(g, page), 0, 0);
+		TEST_ASSERT_EQ(ret, kma_restrictions[i] & KMA_NW ? -KVM_EFAULT : 0ul);
+		TEST_ASSERT_EQ(!changed(g, page, copy), !!(kma_restrictions[i] & KMA_NW));
+		rwx_set(g, page, 1, 0);
+		TEST_ASSERT_EQ(own_call(g, do_clock_pairing, rwx_gpa(g, page), 0, 0), 0ul);
+		TEST_ASSERT(changed(g, page, copy), "nothing is written after it");
+		free(copy);
+	}
+}
+
+/* In the guest: what the handlers are to look at, and what they have seen. */
+static struct {
+	u64 word;
+	u64 wait;
+	u64 in_handler;
+	u64 by_memory;
+	u64 by_register;
+	u64 faults;
+	u64 token;
+} seen;
+
+#define SEEN(_g)	((typeof(seen) *)addr_gva2hva((_g)->vm, (gva_t)&seen))
+
+static void eoi_handler(struct ex_regs *regs)
+{
+	bool pending;
+
+	WRITE_ONCE(seen.in_handler, 1);
+	while (READ_ONCE(seen.wait))
+		cpu_relax();
+	if (READ_ONCE(seen.in_handler) == 2)
+		GUEST_SYNC(VECTOR);
+
+	asm volatile("lock btrl $0, %1\n\t"
+		     "setc %0" : "=q"(pending), "+m"(*(u32 *)seen.word) : : "cc", "memory");
+	if (pending) {
+		seen.by_memory++;
+	} else {
+		seen.by_register++;
+		x2apic_write_reg(APIC_EOI, 0);
+	}
+}
+
+static u64 do_enable_apic(u64 a, u64 b, u64 c)
+{
+	x2apic_enable();
+	return 0;
+}
+
+static u64 do_interrupt(u64 a, u64 b, u64 c)
+{
+	sti_nop();
+	x2apic_write_reg(APIC_ICR, APIC_DEST_SELF | APIC_INT_ASSERT | VECTOR);
+	cli();
+	return 0;
+}
+
+static bool in_service(struct rwx_guest *g)
+{
+	struct kvm_lapic_state lapic;
+
+	vcpu_ioctl(g->vcpu, KVM_GET_LAPIC, &lapic);
+	return *(u32 *)&lapic.regs[APIC_ISR + APIC_VECTOR_TO_REG_OFFSET(VECTOR)] &
+	       BIT(APIC_VECTOR_TO_BIT_NUMBER(VECTOR));
+}
+
+static void eoi_init(struct rwx_guest *g, u64 page)
+{
+	memset(own_page(g, page), 0, PAGE_SIZE);
+	vm_install_exception_handler(g->vm, VECTOR, eoi_handler);
+	SEEN(g)->word = rwx_gpa(g, page);
+	own_call(g, do_enable_apic, 0, 0, 0);
+	own_call(g, do_wrmsr, MSR_KVM_PV_EOI_EN, rwx_gpa(g, page) | KVM_MSR_ENABLED, 0);
+}
+
+/* Any exit takes the offer back, so that it isn't there each time. */
+#define TRIES		200
+
+static void eoi_by_memory(struct rwx_guest *g, u64 page)
+{
+	SEEN(g)->word = rwx_gpa(g, page);
+	SEEN(g)->by_memory = 0;
+	for (int i = 0; i < TRIES && !SEEN(g)->by_memory; i++) {
+		own_call(g, do_interrupt, 0, 0, 0);
+		TEST_ASSERT(!in_service(g), "the interrupt is still in service");
+	}
+	TEST_ASSERT(SEEN(g)->by_memory, "an EOI by memory is never offered");
+}
+
+TEST_F(paravirt, eoi_by_memory_is_not_offered_while_denied)
+{
+	struct rwx_guest *g = &self->g;
+
+	eoi_init(g, 0);
+	memset(own_page(g, 1), 0, PAGE_SIZE);
+	for (int w = 0; w < ARRAY_SIZE(kma_restrictions); w++) {
+		u64 word = kma_restrictions[w];
+		void *copy;
+
+		eoi_by_memory(g, 0);
+		if (!(word & KMA_NW))
+			continue;
+
+		/* The guest itself looks elsewhere. KVM would write 1, and 0 later. */
+		SEEN(g)->word = rwx_gpa(g, 1);
+		SEEN(g)->by_memory = 0;
+		*(u8 *)own_page(g, 0) = 0xfe;
+		copy = own_copy(g, 0, 1);
+		rwx_set(g, 0, 1, word);
+		for (int i = 0; i < 20; i++) {
+			own_call(g, do_interrupt, 0, 0, 0);
+			TEST_ASSERT(!in_service(g), "the interrupt is still in service");
+		}
+		TEST_ASSERT_EQ(SEEN(g)->by_memory, 0);
+		own_assert_same(g, 0, 1, copy);
+		rwx_set(g, 0, 1, 0);
+		*(u8 *)own_page(g, 0) = 0;
+	}
+	eoi_by_memory(g, 0);
+}
+
+static void *run_thread(void *vcpu)
+{
+	own_finish_on(vcpu);
+	return NULL;
+}
+
+/* The guest is in its handler, KVM has offered an EOI by memory, and is denied. */
+static bool offer_then_deny(struct rwx_guest *g, u64 page, u64 word)
+{
+	u8 *offered = own_page(g, page);
+	pthread_t thread;
+	bool held;
+
+	SEEN(g)->by_memory = 0;
+	SEEN(g)->by_register = 0;
+	WRITE_ONCE(SEEN(g)->wait, 1);
+	WRITE_ONCE(SEEN(g)->in_handler, 0);
+	own_issue(g, do_interrupt, 0, 0, 0);
+	pthread_create(&thread, NULL, run_thread, g->vcpu);
+	while (!READ_ONCE(SEEN(g)->in_handler))
+		;
+
+	if (READ_ONCE(*offered))
+		rwx_set(g, page, 1, word);
+	held = READ_ONCE(*offered);
+	if (held)
+		WRITE_ONCE(SEEN(g)->in_handler, 2);
+	else
+		rwx_set(g, page, 1, 0);
+	WRITE_ONCE(SEEN(g)->wait, 0);
+	pthread_join(thread, NULL);
+	return held;
+}
+
+/* KVM can't know whether there has been an EOI, and so there has been none. */
+static void eoi_denied(struct rwx_guest *g, u64 page, u64 word)
+{
+	u8 *offered = own_page(g, page);
+	int tries = TRIES;
+
+	eoi_init(g, page);
+	while (!offer_then_deny(g, page, word))
+		TEST_ASSERT(--tries, "an EOI by memory is never offered for long enough");
+
+	TEST_ASSERT(in_service(g), "an interrupt is over that the guest is still handling");
+	TEST_ASSERT_EQ(*offered, 1);
+	rwx_assert_exit(g->vcpu, rwx_gpa(g, page), KVM_MEMORY_EXIT_FLAG_WRITE);
+	TEST_ASSERT(in_service(g), "an interrupt is over that the guest is still handling");
+	TEST_ASSERT_EQ(*offered, 1);
+
+	/* The guest's EOI, or KVM's offer is taken back and it makes one by register. */
+	rwx_set(g, page, 1, 0);
+	own_finish(g);
+	TEST_ASSERT(!in_service(g), "the interrupt is still in service");
+	TEST_ASSERT_EQ(SEEN(g)->by_memory + SEEN(g)->by_register, 1);
+}
+
+TEST_F(paravirt, eoi_by_memory_is_not_assumed_when_denied_meanwhile)
+{
+	eoi_denied(&self->g, 0, KMA_NW);
+	eoi_denied(&self->g, 1, KMA_NO_ACCESS);
+}
+
+/* A page that takes its time to be there. */
+#define SLOW_PAGE	8
+
+static void fault_handler(struct ex_regs *regs)
+{
+	struct kvm_vcpu_pv_apf_data *data = (void *)seen.word;
+
+	seen.faults++;
+	GUEST_ASSERT_EQ(data->flags, KVM_PV_REASON_PAGE_NOT_PRESENT);
+	data->flags = 0;
+	GUEST_SYNC(PF_VECTOR);
+	while (READ_ONCE(seen.wait))
+		cpu_relax();
+}
+
+static void ready_handler(struct ex_regs *regs)
+{
+	struct kvm_vcpu_pv_apf_data *data = (void *)seen.word;
+
+	seen.token = data->token;
+	data->token = 0;
+	wrmsr(MSR_KVM_ASYNC_PF_ACK, 1);
+	x2apic_write_reg(APIC_EOI, 0);
+}
+
+static u64 do_read_slow_page(u64 a, u64 b, u64 c)
+{
+	u64 value;
+
+	sti_nop();
+	value = READ_ONCE(*(u64 *)a);
+	cli();
+	return value;
+}
+
+static u64 do_take_interrupts(u64 a, u64 b, u64 c)
+{
+	sti_nop();
+	cli();
+	return 0;
+}
+
+static int slow_page(struct rwx_guest *g)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register reg = {
+		.range = { (u64)own_page(g, SLOW_PAGE), PAGE_SIZE },
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+	int uffd = syscall(__NR_userfaultfd, O_CLOEXEC);
+
+	TEST_ASSERT(uffd >= 0 && !ioctl(uffd, UFFDIO_API, &api),
+		    "no userfaultfd: %s", strerror(errno));
+	TEST_ASSERT(!madvise(own_page(g, SLOW_PAGE), PAGE_SIZE, MADV_DONTNEED),
+		    "madvise: %s", strerror(errno));
+	TEST_ASSERT(!ioctl(uffd, UFFDIO_REGISTER, &reg), "register: %s", strerror(errno));
+	return uffd;
+}
+
+/* Wait until somebody wants the page, and provide it. */
+static void provide_slow_page(struct rwx_guest *g, int uffd)
+{
+	struct pollfd pollfd = { .fd = uffd, .events = POLLIN };
+	struct uffdio_zeropage zero = {
+		.range = { (u64)own_page(g, SLOW_PAGE), PAGE_SIZE },
+	};
+	struct uffd_msg msg;
+
+	TEST_ASSERT_EQ(poll(&pollfd, 1, 10 * 1000), 1);
+	TEST_ASSERT(read(uffd, &msg, sizeof(msg)) == sizeof(msg), "no event");
+	usleep(50 * 1000);
+	TEST_ASSERT(!ioctl(uffd, UFFDIO_ZEROPAGE, &zero), "zeropage: %s", strerror(errno));
+}
+
+struct provider {
+	struct rwx_guest *g;
+	int uffd;
+};
+
+static void *provide_thread(void *arg)
+{
+	struct provider *provider = arg;
+
+	provide_slow_page(provider->g, provider->uffd);
+	return NULL;
+}
+
+static void apf_init(struct rwx_guest *g, u64 page)
+{
+	memset(own_page(g, page), 0, PAGE_SIZE);
+	vm_install_exception_handler(g->vm, PF_VECTOR, fault_handler);
+	vm_install_exception_handler(g->vm, VECTOR, ready_handler);
+	memset(SEEN(g), 0, sizeof(seen));
+	SEEN(g)->word = rwx_gpa(g, page);
+	own_call(g, do_enable_apic, 0, 0, 0);
+	own_call(g, do_wrmsr, MSR_KVM_ASYNC_PF_INT, VECTOR, 0);
+	own_call(g, do_wrmsr, MSR_KVM_ASYNC_PF_EN,
+		 rwx_gpa(g, page) | KVM_ASYNC_PF_ENABLED | KVM_ASYNC_PF_SEND_ALWAYS |
+		 KVM_ASYNC_PF_DELIVERY_AS_INT, 0);
+
+	/* KVM begins by telling all waiters that they may go on. */
+	own_call(g, do_take_interrupts, 0, 0, 0);
+	TEST_ASSERT_EQ(SEEN(g)->token, ~0u);
+	SEEN(g)->token = 0;
+}
+
+/* Without a way to tell the guest, it waits for the page, each time. */
+static void missing_while_denied(struct rwx_guest *g, u64 page, u64 word)
+{
+	struct provider provider = { .g = g };
+	pthread_t thread;
+	void *copy;
+
+	apf_init(g, page);
+	copy = own_copy(g, page, 1);
+	rwx_set(g, page, 1, word);
+	for (int i = 0; i < 2; i++) {
+		provider.uffd = slow_page(g);
+		pthread_create(&thread, NULL, provide_thread, &provider);
+		TEST_ASSERT_EQ(own_call(g, do_read_slow_page, rwx_gpa(g, SLOW_PAGE), 0, 0), 0);
+		pthread_join(thread, NULL);
+		close(provider.uffd);
+	}
+	own_assert_same(g, page, 1, copy);
+	TEST_ASSERT_EQ(SEEN(g)->faults, 0);
+	rwx_set(g, page, 1, 0);
+}
+
+TEST_F(paravirt, missing_pages_are_not_announced_where_writing_is_denied)
+{
+	missing_while_denied(&self->g, 0, KMA_NW);
+	missing_while_denied(&self->g, 1, KMA_NW | KMA_NX);
+}
+
+TEST_F(paravirt, missing_pages_are_not_announced_where_all_is_denied)
+{
+	missing_while_denied(&self->g, 0, KMA_NO_ACCESS);
+}
+
+/* What is ready is announced later. */
+static void announce_ready(struct rwx_guest *g, u64 page, u64 word)
+{
+	int uffd = slow_page(g);
+	void *copy;
+
+	apf_init(g, page);
+	WRITE_ONCE(SEEN(g)->wait, 1);
+	own_issue(g, do_read_slow_page, rwx_gpa(g, SLOW_PAGE), 0, 0);
+	TEST_ASSERT_EQ(own_finish(g), PF_VECTOR);
+	TEST_ASSERT_EQ(SEEN(g)->faults, 1);
+
+	rwx_set(g, page, 1, word);
+	copy = own_copy(g, page, 1);
+	provide_slow_page(g, uffd);
+	usleep(50 * 1000);
+	WRITE_ONCE(SEEN(g)->wait, 0);
+	TEST_ASSERT_EQ(own_finish(g), 0);
+	if (word & KMA_NW) {
+		own_call(g, do_take_interrupts, 0, 0, 0);
+		TEST_ASSERT_EQ(SEEN(g)->token, 0);
+		own_assert_same(g, page, 1, copy);
+	} else {
+		free(copy);
+	}
+
+	rwx_set(g, page, 1, 0);
+	own_call(g, do_take_interrupts, 0, 0, 0);
+	own_call(g, do_take_interrupts, 0, 0, 0);
+	TEST_ASSERT(SEEN(g)->token, "what has become ready was never announced");
+	TEST_ASSERT_EQ(SEEN(g)->faults, 1);
+	close(uffd);
+}
+
+TEST_F(paravirt, pages_that_are_ready_are_announced_where_allowed)
+{
+	announce_ready(&self->g, 0, 0);
+	announce_ready(&self->g, 1, KMA_NX);
+}
+
+TEST_F(paravirt, pages_that_are_ready_are_announced_once_writing_is_allowed)
+{
+	announce_ready(&self->g, 0, KMA_NW);
+}
+
+TEST_F(paravirt, pages_that_are_ready_are_announced_once_all_is_allowed)
+{
+	announce_ready(&self->g, 0, KMA_NO_ACCESS);
+}
+
+TEST_HARNESS_MAIN
