@@ -75,6 +75,8 @@ ROWS = (
     Row("clear_slot", "bench_set", ("2M", "1G")),
     Row("page_set", "bench_set", ("4K",), EACH),
     Row("page_clear", "bench_set", ("4K",), EACH),
+    Row("restrict_page", "bench_set", ("4K",), EACH, note="mainline: page_set"),
+    Row("grant_page", "bench_set", ("4K",), EACH, note="mainline: page_clear"),
     Row("random_pages", "bench_set", ("8G",), EACH),
     Row("noop", "bench_set", ("1G",)),
     Row("set_mapped", "bench_mapped", ("2M", "64M")),

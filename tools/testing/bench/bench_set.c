@@ -130,6 +130,52 @@ static void single_pages(struct bench_vms *vms)
 	}
 }
 
+/*
+ * Rights taken away and given back, for which mainline has no attribute: it makes the
+ * same pages private and shared again. The module also waits for KVM's accesses in
+ * flight, which mainline does not.
+ */
+static void restrict_pages(struct kvm_vm *vm, enum bench_side side)
+{
+	const u64 word = side == BENCH_MODULE ? KMA_NW : KMA_PRIVATE;
+	u64 set = 0, clear = 0, gpa = KMA_GPA + SZ_1M;
+
+	bench_drain();
+	for (int i = 0; i < SINGLE_PAGES; i++, gpa += SINGLE_STEP) {
+		set += bench_set("restrict_page", side, vm, gpa, PAGE_SIZE, word);
+		if (side == BENCH_MODULE) {
+			struct kma_view view = kma_view_of(vm);
+			char want[64];
+
+			snprintf(want, sizeof(want), "0x%016lx 0x1000 0x2 NW\n", gpa);
+			kma_assert_runs(&view, want);
+		}
+		bench_check(vm, gpa, PAGE_SIZE, side == BENCH_MAINLINE, false);
+		clear += bench_set("grant_page", side, vm, gpa, PAGE_SIZE, 0);
+		bench_check(vm, gpa, PAGE_SIZE, false, false);
+	}
+	if (bench_wanted("restrict_page"))
+		bench_report("restrict_page", "4K", side, set, SINGLE_PAGES);
+	if (bench_wanted("grant_page"))
+		bench_report("grant_page", "4K", side, clear, SINGLE_PAGES);
+}
+
+static void restrictions(struct bench_vms *vms)
+{
+	if (!bench_wanted("restrict_page") && !bench_wanted("grant_page"))
+		return;
+
+	for_each_side(side) {
+		struct kvm_vm *vm = vms->vm[side];
+		void *hva = bench_add_slot(vm, KMA_GPA, ROOM);
+
+		warm_pages_up(vm);
+		for (int i = 0; i < bench_reps(); i++)
+			restrict_pages(vm, side);
+		bench_drop_slot(vm, KMA_GPA, ROOM, hva);
+	}
+}
+
 #define RANDOM_OPERATIONS	200000
 
 /* Which pages are private, as the operations up to now have left them. */
@@ -203,6 +249,7 @@ int main(int argc, char *argv[])
 	bench_init(argv);
 	bench_create(&vms);
 	single_pages(&vms);
+	restrictions(&vms);
 	noop(&vms);
 	random_pages(&vms);
 	set_slot(&vms);
