@@ -98,6 +98,40 @@ c_style()
 	return $bad
 }
 
+# install_uapi COMMIT FOLDER: its <linux/kvm.h>, and what that includes and other
+# kernels don't have, as make headers_install does. The rest is this machine's.
+install_uapi()
+{
+	local path
+	mkdir -p "$2"/{linux,asm,scripts}
+	gcc -o "$2/scripts/unifdef" "$LINUX/scripts/unifdef.c"
+	for path in include/uapi/linux/{kvm,bits,const,stddef}.h \
+		arch/x86/include/uapi/asm/kvm.h; do
+		git -C "$LINUX" show "$1:$path" > "$2/header.h"
+		(cd "$2" && sh "$LINUX/scripts/headers_install.sh" header.h "${path##*/uapi/}")
+	done
+}
+
+# What a VMM includes: with headers of both kernels, alone and after <linux/kvm.h>.
+header()
+{
+	local out=$CACHE/header patched alone language
+	local source=$TOP/tools/testing/header/kvm_memattr_header.c
+	rm -rf "$out"
+	install_uapi base "$out/0"
+	install_uapi HEAD "$out/1"
+	for patched in 0 1; do
+		for alone in 0 1; do
+			for language in 'c -std=gnu90' 'c++ -std=c++11'; do
+				# shellcheck disable=SC2086
+				gcc -x $language -Wall -Wextra -Werror -fsyntax-only \
+					-DPATCHED=$patched -DALONE=$alone \
+					-I"$TOP/include/uapi" -I"$out/$patched" "$source"
+			done
+		done
+	done
+}
+
 spdx()
 {
 	local path bad=0
@@ -118,6 +152,7 @@ check "shell scripts" shell_syntax
 check "python scripts" python_syntax
 check "setup where things are missing" scripts/setup-test.sh
 check "style of C" c_style
+check "header for VMMs" header
 check "licence headers" spdx
 check "the host series" "$TOP/scripts/kernel-series.sh" check
 check "every access to guest memory has a verdict" python3 scripts/access-sites.py "$LINUX"
