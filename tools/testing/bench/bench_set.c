@@ -114,9 +114,11 @@ static void warm_pages_up(struct kvm_vm *vm)
 	}
 }
 
-static void single_pages(struct bench_vms *vms)
+/* Two rows of single pages, which are measured together. */
+static void pages_of(struct bench_vms *vms, const char *set, const char *clear,
+		     void (*measure)(struct kvm_vm *vm, enum bench_side side))
 {
-	if (!bench_wanted("page_set") && !bench_wanted("page_clear"))
+	if (!bench_wanted(set) && !bench_wanted(clear))
 		return;
 
 	for_each_side(side) {
@@ -125,7 +127,7 @@ static void single_pages(struct bench_vms *vms)
 
 		warm_pages_up(vm);
 		for (int i = 0; i < bench_reps(); i++)
-			measure_pages(vm, side);
+			measure(vm, side);
 		bench_drop_slot(vm, KMA_GPA, ROOM, hva);
 	}
 }
@@ -158,22 +160,6 @@ static void restrict_pages(struct kvm_vm *vm, enum bench_side side)
 		bench_report("restrict_page", "4K", side, set, SINGLE_PAGES);
 	if (bench_wanted("grant_page"))
 		bench_report("grant_page", "4K", side, clear, SINGLE_PAGES);
-}
-
-static void restrictions(struct bench_vms *vms)
-{
-	if (!bench_wanted("restrict_page") && !bench_wanted("grant_page"))
-		return;
-
-	for_each_side(side) {
-		struct kvm_vm *vm = vms->vm[side];
-		void *hva = bench_add_slot(vm, KMA_GPA, ROOM);
-
-		warm_pages_up(vm);
-		for (int i = 0; i < bench_reps(); i++)
-			restrict_pages(vm, side);
-		bench_drop_slot(vm, KMA_GPA, ROOM, hva);
-	}
 }
 
 #define RANDOM_OPERATIONS	200000
@@ -248,8 +234,8 @@ int main(int argc, char *argv[])
 
 	bench_init(argv);
 	bench_create(&vms);
-	single_pages(&vms);
-	restrictions(&vms);
+	pages_of(&vms, "page_set", "page_clear", measure_pages);
+	pages_of(&vms, "restrict_page", "grant_page", restrict_pages);
 	noop(&vms);
 	random_pages(&vms);
 	set_slot(&vms);
