@@ -116,19 +116,7 @@ static inline void kma_issue(struct kvm_vcpu *vcpu, enum kma_op op, u64 gva,
 /* Run the command that was issued to its end. */
 static inline struct kma_seen kma_finish(struct kvm_vcpu *vcpu)
 {
-	struct ucall uc;
-
-	vcpu_run(vcpu);
-	switch (get_ucall(vcpu, &uc)) {
-	case UCALL_SYNC:
-		break;
-	case UCALL_ABORT:
-		REPORT_GUEST_ASSERT(uc);
-	default:
-		TEST_FAIL("the guest stopped with exit reason %u (%s), not at its command",
-			  vcpu->run->exit_reason,
-			  exit_reason_str(vcpu->run->exit_reason));
-	}
+	struct ucall uc = kma_run_to_sync(vcpu);
 
 	return (struct kma_seen) {
 		.shared = uc.args[0],

@@ -43,19 +43,7 @@ static inline void own_issue_on(struct kvm_vcpu *vcpu, own_fn fn, u64 a, u64 b, 
 /* Run until the function has returned, which nothing hinders: what it returned. */
 static inline u64 own_finish_on(struct kvm_vcpu *vcpu)
 {
-	struct ucall uc;
-
-	vcpu_run(vcpu);
-	switch (get_ucall(vcpu, &uc)) {
-	case UCALL_SYNC:
-		return uc.args[1];
-	case UCALL_ABORT:
-		REPORT_GUEST_ASSERT(uc);
-	default:
-		TEST_FAIL("the guest stopped with exit reason %u (%s), not with a result",
-			  vcpu->run->exit_reason,
-			  exit_reason_str(vcpu->run->exit_reason));
-	}
+	return kma_run_to_sync(vcpu).args[1];
 }
 
 static inline void own_issue(struct rwx_guest *g, own_fn fn, u64 a, u64 b, u64 c)
@@ -104,6 +92,43 @@ static inline void *own_copy(struct rwx_guest *g, u64 page, u64 nr_pages)
 	TEST_ASSERT(copy, "no memory for a copy of %lu pages", nr_pages);
 	memcpy(copy, own_page(g, page), nr_pages * PAGE_SIZE);
 	return copy;
+}
+
+/* Is the page another than when own_copy() was made of it? */
+static inline bool own_changed(struct rwx_guest *g, u64 page, const void *copy)
+{
+	return memcmp(own_page(g, page), copy, PAGE_SIZE);
+}
+
+static u64 own_do_wrmsr(u64 msr, u64 value, u64 c)
+{
+	return wrmsr_safe(msr, value);
+}
+
+/* KVM writes a page because of a WRMSR, which is repeated if it's denied. */
+static inline void own_assert_wrmsr_repeated(struct rwx_guest *g, u64 page, u32 msr, u64 value)
+{
+	u64 gpa = rwx_gpa(g, page);
+
+	for (int i = 0; i < ARRAY_SIZE(kma_restrictions); i++) {
+		void *copy;
+
+		memset(own_page(g, page), 0, PAGE_SIZE);
+		copy = own_copy(g, page, 1);
+		rwx_set(g, page, 1, kma_restrictions[i]);
+		own_issue(g, own_do_wrmsr, msr, value, 0);
+		if (kma_restrictions[i] & KMA_NW) {
+			rwx_assert_exit(g->vcpu, gpa, KVM_MEMORY_EXIT_FLAG_WRITE);
+			rwx_assert_exit(g->vcpu, gpa, KVM_MEMORY_EXIT_FLAG_WRITE);
+			TEST_ASSERT(!own_changed(g, page, copy), "a denied page has changed");
+			rwx_set(g, page, 1, 0);
+		}
+		/* No exception. */
+		TEST_ASSERT_EQ(own_finish(g), 0);
+		TEST_ASSERT(own_changed(g, page, copy), "nothing is written after it");
+		rwx_set(g, page, 1, 0);
+		free(copy);
+	}
 }
 
 /* The pages are as they were. The copy is freed. */

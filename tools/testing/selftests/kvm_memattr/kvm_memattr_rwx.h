@@ -97,19 +97,7 @@ static inline u64 *rwx_hva(struct rwx_guest *g, u64 page)
 
 static inline void rwx_run(struct kvm_vcpu *vcpu)
 {
-	struct ucall uc;
-
-	vcpu_run(vcpu);
-	switch (get_ucall(vcpu, &uc)) {
-	case UCALL_SYNC:
-		return;
-	case UCALL_ABORT:
-		REPORT_GUEST_ASSERT(uc);
-	default:
-		TEST_FAIL("the guest stopped with exit reason %u (%s), not at its command",
-			  vcpu->run->exit_reason,
-			  exit_reason_str(vcpu->run->exit_reason));
-	}
+	kma_run_to_sync(vcpu);
 }
 
 static inline void rwx_issue(struct rwx_guest *g, enum rwx_op op, u64 page)
@@ -217,8 +205,9 @@ static inline void rwx_add_slot(struct rwx_guest *g, enum vm_mem_backing_src_typ
 	rwx_fill(g);
 }
 
-static inline void rwx_init(struct rwx_guest *g, u32 type, u64 nr_pages,
-			    enum vm_mem_backing_src_type src)
+/* A guest with its memory, which is not in the guest's page tables yet. */
+static inline void rwx_create(struct rwx_guest *g, u32 type, u64 nr_pages,
+			      enum vm_mem_backing_src_type src)
 {
 	struct vm_shape shape = { .mode = VM_MODE_DEFAULT, .type = type };
 
@@ -227,6 +216,12 @@ static inline void rwx_init(struct rwx_guest *g, u32 type, u64 nr_pages,
 	g->vm = vm_create_shape_with_one_vcpu(shape, &g->vcpu, rwx_guest_code);
 	vcpu_args_set(g->vcpu, 1, (u64)g->vcpu->id);
 	rwx_add_slot(g, src, 0);
+}
+
+static inline void rwx_init(struct rwx_guest *g, u32 type, u64 nr_pages,
+			    enum vm_mem_backing_src_type src)
+{
+	rwx_create(g, type, nr_pages, src);
 	virt_map(g->vm, g->gpa, g->gpa, rwx_nr_filled(g));
 	rwx_run(g->vcpu);
 }

@@ -43,14 +43,6 @@ static inline bool rwx_tdp_mmu(void)
 	       rwx_module_param("/sys/module/kvm/parameters/tdp_mmu");
 }
 
-static inline void rwx_huge_add_slot(struct rwx_guest *g, enum vm_mem_backing_src_type src,
-				     u32 flags)
-{
-	vm_mem_add(g->vm, src, g->gpa, KMA_SLOT, g->nr_pages, flags, -1, 0);
-	g->region = memslot2region(g->vm, KMA_SLOT);
-	rwx_fill(g);
-}
-
 /* Nothing of the memory is mapped any more, and the host keeps its pages. */
 static inline void rwx_unmap(struct rwx_guest *g)
 {
@@ -69,13 +61,7 @@ static inline void rwx_unmap(struct rwx_guest *g)
 static inline void rwx_huge_init(struct rwx_guest *g, u32 type, u64 nr_pages,
 				 enum vm_mem_backing_src_type src)
 {
-	struct vm_shape shape = { .mode = VM_MODE_DEFAULT, .type = type };
-
-	g->gpa = KMA_GPA;
-	g->nr_pages = nr_pages;
-	g->vm = vm_create_shape_with_one_vcpu(shape, &g->vcpu, rwx_guest_code);
-	vcpu_args_set(g->vcpu, 1, (u64)g->vcpu->id);
-	rwx_huge_add_slot(g, src, 0);
+	rwx_create(g, type, nr_pages, src);
 	virt_map_level(g->vm, g->gpa, g->gpa, nr_pages * PAGE_SIZE,
 		       nr_pages < RWX_GIB ? PG_LEVEL_2M : PG_LEVEL_1G);
 	vcpu_regs_get(g->vcpu, &rwx_entry);

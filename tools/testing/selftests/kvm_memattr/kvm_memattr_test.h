@@ -83,6 +83,24 @@ static inline u64 kma_get_supported(struct kvm_vm *vm)
 	return mask;
 }
 
+/* Run a guest to its next GUEST_SYNC(): where it takes its commands. */
+static inline struct ucall kma_run_to_sync(struct kvm_vcpu *vcpu)
+{
+	struct ucall uc;
+
+	vcpu_run(vcpu);
+	switch (get_ucall(vcpu, &uc)) {
+	case UCALL_SYNC:
+		return uc;
+	case UCALL_ABORT:
+		REPORT_GUEST_ASSERT(uc);
+	default:
+		TEST_FAIL("the guest stopped with exit reason %u (%s), not at its command",
+			  vcpu->run->exit_reason,
+			  exit_reason_str(vcpu->run->exit_reason));
+	}
+}
+
 /* The module's view of one VM: a folder in debugfs, named by pid and number. */
 struct kma_view {
 	char dir[64];

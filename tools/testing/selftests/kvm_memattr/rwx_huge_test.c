@@ -276,7 +276,7 @@ static void slot_created_later_has_huge_pages_where_uniform(struct memory *self)
 		rwx_set(g, 0, g->nr_pages, 0);
 		rwx_set(g, 100, 1, word);
 		rwx_set(g, RWX_BLOCK, RWX_BLOCK, word);
-		rwx_huge_add_slot(g, self->src, 0);
+		rwx_add_slot(g, self->src, 0);
 
 		RWX_ASSERT_MAPS(g, 99, PG_LEVEL_4K);
 		RWX_ASSERT_MAPS(g, RWX_BLOCK + 9, PG_LEVEL_2M);

@@ -24,11 +24,6 @@ FIXTURE(hyperv) {
 	struct rwx_guest g;
 };
 
-static u64 do_wrmsr(u64 a, u64 b, u64 c)
-{
-	return wrmsr_safe(a, b);
-}
-
 FIXTURE_SETUP(hyperv)
 {
 	struct rwx_guest *g = &self->g;
@@ -49,36 +44,12 @@ FIXTURE_TEARDOWN(hyperv)
 		kvm_vm_free(self->g.vm);
 }
 
-static bool changed(struct rwx_guest *g, u64 page, const void *copy)
-{
-	return memcmp(own_page(g, page), copy, PAGE_SIZE);
-}
-
-/* KVM writes a page because of a WRMSR, which is repeated if it's denied. */
 TEST_F(hyperv, hypercall_page_is_written_once_allowed)
 {
 	struct rwx_guest *g = &self->g;
-	u64 gpa = rwx_gpa(g, HYPERCALL_PAGE);
 
-	for (int i = 0; i < ARRAY_SIZE(kma_restrictions); i++) {
-		void *copy;
-
-		memset(own_page(g, HYPERCALL_PAGE), 0, PAGE_SIZE);
-		copy = own_copy(g, HYPERCALL_PAGE, 1);
-		rwx_set(g, HYPERCALL_PAGE, 1, kma_restrictions[i]);
-		own_issue(g, do_wrmsr, HV_X64_MSR_HYPERCALL, gpa | ENABLE, 0);
-		if (kma_restrictions[i] & KMA_NW) {
-			rwx_assert_exit(g->vcpu, gpa, KVM_MEMORY_EXIT_FLAG_WRITE);
-			rwx_assert_exit(g->vcpu, gpa, KVM_MEMORY_EXIT_FLAG_WRITE);
-			TEST_ASSERT(!changed(g, HYPERCALL_PAGE, copy), "a denied page has changed");
-			rwx_set(g, HYPERCALL_PAGE, 1, 0);
-		}
-		/* No exception. */
-		TEST_ASSERT_EQ(own_finish(g), 0);
-		TEST_ASSERT(changed(g, HYPERCALL_PAGE, copy), "nothing is written after it");
-		rwx_set(g, HYPERCALL_PAGE, 1, 0);
-		free(copy);
-	}
+	own_assert_wrmsr_repeated(g, HYPERCALL_PAGE, HV_X64_MSR_HYPERCALL,
+				  rwx_gpa(g, HYPERCALL_PAGE) | ENABLE);
 }
 
 /* What KVM itself clears when it's enabled can't be enabled while it's denied. */
@@ -93,11 +64,11 @@ static void refused_while_denied(struct rwx_guest *g, u32 msr, u64 page, bool ex
 		copy = own_copy(g, page, 1);
 		rwx_set(g, page, 1, kma_restrictions[i]);
 		if (kma_restrictions[i] & KMA_NW) {
-			TEST_ASSERT_EQ(own_call(g, do_wrmsr, msr, gpa | ENABLE, 0), GP_VECTOR);
-			TEST_ASSERT(!changed(g, page, copy), "a denied page has changed");
+			TEST_ASSERT_EQ(own_call(g, own_do_wrmsr, msr, gpa | ENABLE, 0), GP_VECTOR);
+			TEST_ASSERT(!own_changed(g, page, copy), "a denied page has changed");
 			rwx_set(g, page, 1, 0);
 		}
-		own_issue(g, do_wrmsr, msr, gpa | ENABLE, 0);
+		own_issue(g, own_do_wrmsr, msr, gpa | ENABLE, 0);
 		if (exits) {
 			vcpu_run(g->vcpu);
 			TEST_ASSERT_KVM_EXIT_REASON(g->vcpu, KVM_EXIT_HYPERV);
@@ -140,29 +111,31 @@ TEST_F(hyperv, reference_tsc_page_is_not_written_while_denied)
 		memset(own_page(g, TSC_PAGE), 0, PAGE_SIZE);
 		copy = own_copy(g, TSC_PAGE, 1);
 		rwx_set(g, TSC_PAGE, 1, kma_restrictions[i]);
-		TEST_ASSERT_EQ(own_call(g, do_wrmsr, HV_X64_MSR_REFERENCE_TSC, gpa | ENABLE, 0), 0);
-		own_call(g, do_wrmsr, HV_X64_MSR_GUEST_OS_ID, HYPERV_LINUX_OS_ID, 0);
-		TEST_ASSERT(changed(g, TSC_PAGE, copy) == !(kma_restrictions[i] & KMA_NW),
+		TEST_ASSERT_EQ(own_call(g, own_do_wrmsr, HV_X64_MSR_REFERENCE_TSC, gpa | ENABLE, 0),
+			       0);
+		own_call(g, own_do_wrmsr, HV_X64_MSR_GUEST_OS_ID, HYPERV_LINUX_OS_ID, 0);
+		TEST_ASSERT(own_changed(g, TSC_PAGE, copy) == !(kma_restrictions[i] & KMA_NW),
 			    "word 0x%lx: the page has %schanged", kma_restrictions[i],
 			    kma_restrictions[i] & KMA_NW ? "" : "not ");
 
 		rwx_set(g, TSC_PAGE, 1, 0);
 		memset(own_page(g, TSC_PAGE), 0, PAGE_SIZE);
-		TEST_ASSERT_EQ(own_call(g, do_wrmsr, HV_X64_MSR_REFERENCE_TSC, gpa | ENABLE, 0), 0);
-		own_call(g, do_wrmsr, HV_X64_MSR_GUEST_OS_ID, HYPERV_LINUX_OS_ID, 0);
-		TEST_ASSERT(changed(g, TSC_PAGE, copy), "nothing is written after it");
+		TEST_ASSERT_EQ(own_call(g, own_do_wrmsr, HV_X64_MSR_REFERENCE_TSC, gpa | ENABLE, 0),
+			       0);
+		own_call(g, own_do_wrmsr, HV_X64_MSR_GUEST_OS_ID, HYPERV_LINUX_OS_ID, 0);
+		TEST_ASSERT(own_changed(g, TSC_PAGE, copy), "nothing is written after it");
 		free(copy);
 	}
 }
 
 static void expire_timer(struct rwx_guest *g)
 {
-	own_call(g, do_wrmsr, HV_X64_MSR_STIMER0_CONFIG,
+	own_call(g, own_do_wrmsr, HV_X64_MSR_STIMER0_CONFIG,
 		 STIMER_ENABLE | SINT << STIMER_SINT_SHIFT, 0);
 	/* It was due long ago. */
-	own_call(g, do_wrmsr, HV_X64_MSR_STIMER0_COUNT, 1, 0);
+	own_call(g, own_do_wrmsr, HV_X64_MSR_STIMER0_COUNT, 1, 0);
 	usleep(10 * 1000);
-	own_call(g, do_wrmsr, HV_X64_MSR_GUEST_OS_ID, HYPERV_LINUX_OS_ID, 0);
+	own_call(g, own_do_wrmsr, HV_X64_MSR_GUEST_OS_ID, HYPERV_LINUX_OS_ID, 0);
 }
 
 /* A message waits for the slot, until the guest says that it's free. */
@@ -185,13 +158,13 @@ TEST_F(hyperv, messages_are_not_delivered_while_denied)
 		copy = own_copy(g, MESSAGE_PAGE, 1);
 		rwx_set(g, MESSAGE_PAGE, 1, kma_restrictions[i]);
 		expire_timer(g);
-		TEST_ASSERT(changed(g, MESSAGE_PAGE, copy) == !(kma_restrictions[i] & KMA_NW),
+		TEST_ASSERT(own_changed(g, MESSAGE_PAGE, copy) == !(kma_restrictions[i] & KMA_NW),
 			    "word 0x%lx: the page has %schanged", kma_restrictions[i],
 			    kma_restrictions[i] & KMA_NW ? "" : "not ");
 
 		rwx_set(g, MESSAGE_PAGE, 1, 0);
-		own_call(g, do_wrmsr, HV_X64_MSR_EOM, 0, 0);
-		own_call(g, do_wrmsr, HV_X64_MSR_GUEST_OS_ID, HYPERV_LINUX_OS_ID, 0);
+		own_call(g, own_do_wrmsr, HV_X64_MSR_EOM, 0, 0);
+		own_call(g, own_do_wrmsr, HV_X64_MSR_GUEST_OS_ID, HYPERV_LINUX_OS_ID, 0);
 		TEST_ASSERT(*type, "the message was lost");
 		free(copy);
 	}

@@ -136,11 +136,6 @@ static void update_runstate(struct rwx_guest *g)
 	own_call(g, do_nothing, 0, 0, 0);
 }
 
-static bool changed(struct rwx_guest *g, u64 page, const void *copy)
-{
-	return memcmp(own_page(g, page), copy, PAGE_SIZE);
-}
-
 /* KVM writes to @looked_at when it updates, but not while @page is denied. */
 static void skipped(struct rwx_guest *g, u64 page, u64 looked_at,
 		    void (*update)(struct rwx_guest *g))
@@ -152,14 +147,15 @@ static void skipped(struct rwx_guest *g, u64 page, u64 looked_at,
 
 		copy = own_copy(g, looked_at, 1);
 		update(g);
-		TEST_ASSERT(changed(g, looked_at, copy), "nothing is written without restrictions");
+		TEST_ASSERT(own_changed(g, looked_at, copy),
+			    "nothing is written without restrictions");
 		free(copy);
 
 		rwx_set(g, page, 1, word);
 		copy = own_copy(g, looked_at, 1);
 		update(g);
 		update(g);
-		TEST_ASSERT(changed(g, looked_at, copy) == !(word & KMA_NW),
+		TEST_ASSERT(own_changed(g, looked_at, copy) == !(word & KMA_NW),
 			    "word 0x%lx: the page has %schanged", word,
 			    word & KMA_NW ? "" : "not ");
 		free(copy);
@@ -167,8 +163,8 @@ static void skipped(struct rwx_guest *g, u64 page, u64 looked_at,
 		copy = own_copy(g, looked_at, 1);
 		rwx_set(g, page, 1, 0);
 		update(g);
-		TEST_ASSERT(changed(g, looked_at, copy), "word 0x%lx: nothing is written after it",
-			    word);
+		TEST_ASSERT(own_changed(g, looked_at, copy),
+			    "word 0x%lx: nothing is written after it", word);
 		free(copy);
 	}
 }
@@ -218,11 +214,11 @@ TEST_F(xen, shared_info_is_not_initialised_while_denied)
 		rwx_set(g, SHINFO, 1, kma_restrictions[i]);
 		if (kma_restrictions[i] & KMA_NW) {
 			KMA_ASSERT_ERRNO(EFAULT, __vm_ioctl(g->vm, KVM_XEN_HVM_SET_ATTR, &attr));
-			TEST_ASSERT(!changed(g, SHINFO, copy), "a denied page has changed");
+			TEST_ASSERT(!own_changed(g, SHINFO, copy), "a denied page has changed");
 		}
 		rwx_set(g, SHINFO, 1, 0);
 		vm_ioctl(g->vm, KVM_XEN_HVM_SET_ATTR, &attr);
-		TEST_ASSERT(changed(g, SHINFO, copy), "nothing is written after it");
+		TEST_ASSERT(own_changed(g, SHINFO, copy), "nothing is written after it");
 		free(copy);
 	}
 }
@@ -335,35 +331,11 @@ TEST_F(xen, hypercalls_are_repeated_where_their_arguments_are_denied)
 	}
 }
 
-static u64 do_wrmsr(u64 a, u64 b, u64 c)
-{
-	return wrmsr_safe(a, b);
-}
-
 TEST_F(xen, hypercall_page_is_written_once_allowed)
 {
 	struct rwx_guest *g = &self->g;
-	u64 gpa = rwx_gpa(g, HYPERCALLS);
 
-	for (int i = 0; i < ARRAY_SIZE(kma_restrictions); i++) {
-		void *copy;
-
-		memset(own_page(g, HYPERCALLS), 0, PAGE_SIZE);
-		copy = own_copy(g, HYPERCALLS, 1);
-		rwx_set(g, HYPERCALLS, 1, kma_restrictions[i]);
-		own_issue(g, do_wrmsr, HYPERCALL_MSR, gpa, 0);
-		if (kma_restrictions[i] & KMA_NW) {
-			rwx_assert_exit(g->vcpu, gpa, KVM_MEMORY_EXIT_FLAG_WRITE);
-			rwx_assert_exit(g->vcpu, gpa, KVM_MEMORY_EXIT_FLAG_WRITE);
-			TEST_ASSERT(!changed(g, HYPERCALLS, copy), "a denied page has changed");
-			rwx_set(g, HYPERCALLS, 1, 0);
-		}
-		/* No exception. */
-		TEST_ASSERT_EQ(own_finish(g), 0);
-		TEST_ASSERT(changed(g, HYPERCALLS, copy), "nothing is written after it");
-		rwx_set(g, HYPERCALLS, 1, 0);
-		free(copy);
-	}
+	own_assert_wrmsr_repeated(g, HYPERCALLS, HYPERCALL_MSR, rwx_gpa(g, HYPERCALLS));
 }
 
 /* By its address in the VMM it is the VMM's own, whatever the gfn denies. */
@@ -379,7 +351,7 @@ TEST_F(xen, vcpu_info_by_the_vmms_address_is_not_restricted)
 	rwx_set(g, VCPU_INFO, 1, KMA_NO_ACCESS);
 	copy = own_copy(g, VCPU_INFO, 1);
 	update_clock(g);
-	TEST_ASSERT(changed(g, VCPU_INFO, copy), "nothing is written");
+	TEST_ASSERT(own_changed(g, VCPU_INFO, copy), "nothing is written");
 	free(copy);
 }
 
