@@ -317,7 +317,8 @@ apt_install()
 	mapfile -t list < <(resolve_packages)
 	say "installing: ${list[*]}"
 	quiet "$log" "apt-get install" \
-		env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${list[@]}"
+		env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
+		-o DPkg::Lock::Timeout=300 "${list[@]}"
 }
 
 install_bindgen()
