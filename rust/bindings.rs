@@ -32,6 +32,7 @@ use pin_init::MaybeZeroable;
 
 /// The kernel's own typedefs, as bindgen spells what is a primitive type in Rust.
 type bool_ = bool;
+type u8_ = u8;
 type u64_ = u64;
 
 /// Opaque: Rust gets at its fields only through helpers.
@@ -43,6 +44,18 @@ pub struct kvm {
 /// Opaque: Rust gets at its fields only through helpers.
 #[repr(C)]
 pub struct kvm_memory_slot {
+    _opaque: [u8; 0],
+}
+
+/// Opaque: Rust gets at its fields only through helpers.
+#[repr(C)]
+pub struct inode {
+    _opaque: [u8; 0],
+}
+
+/// Opaque: Rust gets at its fields only through helpers.
+#[repr(C)]
+pub struct folio {
     _opaque: [u8; 0],
 }
 

@@ -11,6 +11,10 @@
 #include <linux/kvm_host.h>
 #include <linux/kvm_mem_attr.h>
 #include <linux/kvm_memattr.h>
+#include <linux/pagemap.h>
+#include <linux/folio_batch.h>
+#include <linux/sched/signal.h>
+#include <linux/swap.h>
 
 struct mutex *kma_slots_lock(struct kvm *kvm);
 unsigned long kma_vm_type(const struct kvm *kvm);
@@ -20,6 +24,32 @@ gfn_t kma_slot_base_gfn(const struct kvm_memory_slot *slot);
 unsigned long kma_slot_npages(const struct kvm_memory_slot *slot);
 bool kma_slot_is_user(const struct kvm_memory_slot *slot);
 bool kma_slot_is_gmem_only(const struct kvm_memory_slot *slot);
+void *kma_slot_gmem(const struct kvm_memory_slot *slot);
+pgoff_t kma_slot_pgoff(const struct kvm_memory_slot *slot);
+struct kvm_memory_slot *kma_find_slot(struct kvm *kvm, gfn_t gfn);
+void kma_slots_start(struct kvm_memslot_iter *iter, struct kvm *kvm, gfn_t start);
+bool kma_slots_valid(struct kvm_memslot_iter *iter, gfn_t end);
+void kma_slots_next(struct kvm_memslot_iter *iter);
+struct kvm_memory_slot *kma_slots_slot(struct kvm_memslot_iter *iter);
+
+loff_t kma_inode_size(const struct inode *inode);
+void kma_invalidate_lock(struct inode *inode);
+void kma_invalidate_unlock(struct inode *inode);
+void kma_unmap_pages(struct inode *inode, pgoff_t start, pgoff_t nr);
+void kma_folio_batch_init(struct folio_batch *batch);
+unsigned int kma_next_folios(struct inode *inode, pgoff_t *start, pgoff_t last,
+			     struct folio_batch *batch);
+void kma_folio_batch_release(struct folio_batch *batch);
+
+pgoff_t kma_folio_index(const struct folio *folio);
+unsigned long kma_folio_nr_pages(const struct folio *folio);
+int kma_folio_ref_count(const struct folio *folio);
+bool kma_folio_is_poisoned(struct folio *folio);
+bool kma_folio_is_uptodate(struct folio *folio);
+void kma_folio_mark_uptodate(struct folio *folio);
+bool kma_folio_trylock(struct folio *folio);
+void kma_folio_unlock(struct folio *folio);
+void kma_folio_fill(struct folio *folio, u8 byte);
 
 void kma_xa_init_accounted(struct xarray *xa);
 void kma_xa_lock(struct xarray *xa);
@@ -31,6 +61,9 @@ void *kma_xa_zero_entry(void);
 int kma_xas_error(const struct xa_state *xas);
 
 void kma_cond_resched(void);
+bool kma_signal_pending(void);
+
+unsigned int kma_default_content_policy(void);
 
 struct dentry *kma_debugfs_lookup(const char *name);
 struct dentry *kma_debugfs_create_dir(const char *name, struct dentry *parent);
@@ -58,8 +91,17 @@ enum {
 	KMA_SET_MEMORY_ATTRIBUTES = KVM_SET_MEMORY_ATTRIBUTES,
 	KMA_GET_SUPPORTED_MEMORY_ATTRIBUTES = KVM_GET_SUPPORTED_MEMORY_ATTRIBUTES,
 	KMA_SIZEOF_ATTRIBUTES = sizeof(struct kvm_memory_attributes),
+	KMA_SET_MEMORY_ATTRIBUTES2 = KVM_SET_MEMORY_ATTRIBUTES2,
+	KMA_SIZEOF_ATTRIBUTES2 = sizeof(struct kvm_memory_attributes2),
+	KMA_OFFSETOF_ERROR_OFFSET = offsetof(struct kvm_memory_attributes2, error_offset),
+	KMA_POLICY_ZERO = KVM_SET_MEMORY_ATTRIBUTES2_CONTENT_POLICY_ZERO,
+	KMA_POLICY_PRESERVE = KVM_SET_MEMORY_ATTRIBUTES2_CONTENT_POLICY_PRESERVE,
+	KMA_POLICY_NONE = KVM_SET_MEMORY_ATTRIBUTES2_CONTENT_POLICY_NONE,
 	KMA_CAP_MEMORY_ATTRIBUTES = KVM_CAP_MEMORY_ATTRIBUTES,
 	KMA_CAP_MEMORY_FAULT_ACCESS = KVM_CAP_MEMORY_FAULT_ACCESS,
+	KMA_CAP_MEMORY_ATTRIBUTES2 = KVM_CAP_MEMORY_ATTRIBUTES2,
+	KMA_CAP_GUEST_MEMFD_MEMORY_ATTRIBUTES = KVM_CAP_GUEST_MEMFD_MEMORY_ATTRIBUTES,
+	KMA_CAP_MEMORY_ATTRIBUTES2_FLAGS = KVM_CAP_MEMORY_ATTRIBUTES2_FLAGS,
 	KMA_MEMORY_ATTRIBUTE_NR = KVM_MEMORY_ATTRIBUTE_NR,
 	KMA_MEMORY_ATTRIBUTE_NW = KVM_MEMORY_ATTRIBUTE_NW,
 	KMA_MEMORY_ATTRIBUTE_NX = KVM_MEMORY_ATTRIBUTE_NX,
@@ -67,6 +109,7 @@ enum {
 	KMA_MEM_W = KVM_MEM_W,
 	KMA_MEM_X = KVM_MEM_X,
 	KMA_MEMORY_ATTRIBUTE_PRIVATE = KVM_MEMORY_ATTRIBUTE_PRIVATE,
+	KMA_GMEM_FLAG_MMAP = GUEST_MEMFD_FLAG_MMAP,
 	KMA_GMEM_FLAG_INIT_SHARED = GUEST_MEMFD_FLAG_INIT_SHARED,
 };
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Guest frame numbers.
+//! Numbers of pages: in the guest's physical memory, and in a guest_memfd.
 //!
 //! Uses nothing but `core`, so that it can be compiled and tested on any host.
 
@@ -22,6 +22,57 @@ impl Gfn {
     /// The number.
     #[inline]
     pub(crate) const fn raw(self) -> u64 {
+        self.0
+    }
+}
+
+/// The number of a page in a guest_memfd: an offset in units of pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(transparent)]
+pub(crate) struct Index(u64);
+
+impl Index {
+    /// Creates an index from its number.
+    #[inline]
+    pub(crate) const fn new(index: u64) -> Self {
+        Self(index)
+    }
+
+    /// The number.
+    #[inline]
+    pub(crate) const fn raw(self) -> u64 {
+        self.0
+    }
+}
+
+/// What has attributes: a gfn of a VM, or a page of a guest_memfd.
+pub(crate) trait PageNumber: Copy + Ord + core::fmt::Debug {
+    /// Creates it from its number.
+    fn new(number: u64) -> Self;
+    /// The number.
+    fn raw(self) -> u64;
+}
+
+impl PageNumber for Gfn {
+    #[inline]
+    fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    #[inline]
+    fn raw(self) -> u64 {
+        self.0
+    }
+}
+
+impl PageNumber for Index {
+    #[inline]
+    fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    #[inline]
+    fn raw(self) -> u64 {
         self.0
     }
 }

@@ -40,6 +40,122 @@ bool kma_slot_is_gmem_only(const struct kvm_memory_slot *slot)
 	return kvm_memslot_is_gmem_only(slot);
 }
 
+void *kma_slot_gmem(const struct kvm_memory_slot *slot)
+{
+	return rcu_dereference(slot->gmem.attr_data);
+}
+
+pgoff_t kma_slot_pgoff(const struct kvm_memory_slot *slot)
+{
+	return slot->gmem.pgoff;
+}
+
+struct kvm_memory_slot *kma_find_slot(struct kvm *kvm, gfn_t gfn)
+{
+	return __gfn_to_memslot(kvm_memslots(kvm), gfn);
+}
+
+void kma_slots_start(struct kvm_memslot_iter *iter, struct kvm *kvm, gfn_t start)
+{
+	kvm_memslot_iter_start(iter, kvm_memslots(kvm), start);
+}
+
+bool kma_slots_valid(struct kvm_memslot_iter *iter, gfn_t end)
+{
+	return kvm_memslot_iter_is_valid(iter, end);
+}
+
+void kma_slots_next(struct kvm_memslot_iter *iter)
+{
+	kvm_memslot_iter_next(iter);
+}
+
+struct kvm_memory_slot *kma_slots_slot(struct kvm_memslot_iter *iter)
+{
+	return iter->slot;
+}
+
+loff_t kma_inode_size(const struct inode *inode)
+{
+	return i_size_read(inode);
+}
+
+void kma_invalidate_lock(struct inode *inode)
+{
+	filemap_invalidate_lock(inode->i_mapping);
+}
+
+void kma_invalidate_unlock(struct inode *inode)
+{
+	filemap_invalidate_unlock(inode->i_mapping);
+}
+
+void kma_unmap_pages(struct inode *inode, pgoff_t start, pgoff_t nr)
+{
+	unmap_mapping_pages(inode->i_mapping, start, nr, false);
+}
+
+void kma_folio_batch_init(struct folio_batch *batch)
+{
+	folio_batch_init(batch);
+}
+
+unsigned int kma_next_folios(struct inode *inode, pgoff_t *start, pgoff_t last,
+			     struct folio_batch *batch)
+{
+	return filemap_get_folios(inode->i_mapping, start, last, batch);
+}
+
+void kma_folio_batch_release(struct folio_batch *batch)
+{
+	folio_batch_release(batch);
+}
+
+pgoff_t kma_folio_index(const struct folio *folio)
+{
+	return folio->index;
+}
+
+unsigned long kma_folio_nr_pages(const struct folio *folio)
+{
+	return folio_nr_pages(folio);
+}
+
+int kma_folio_ref_count(const struct folio *folio)
+{
+	return folio_ref_count(folio);
+}
+
+bool kma_folio_is_poisoned(struct folio *folio)
+{
+	return folio_test_hwpoison(folio);
+}
+
+bool kma_folio_is_uptodate(struct folio *folio)
+{
+	return folio_test_uptodate(folio);
+}
+
+void kma_folio_mark_uptodate(struct folio *folio)
+{
+	folio_mark_uptodate(folio);
+}
+
+bool kma_folio_trylock(struct folio *folio)
+{
+	return folio_trylock(folio);
+}
+
+void kma_folio_unlock(struct folio *folio)
+{
+	folio_unlock(folio);
+}
+
+void kma_folio_fill(struct folio *folio, u8 byte)
+{
+	memset(folio_address(folio), byte, folio_size(folio));
+}
+
 void kma_xa_init_accounted(struct xarray *xa)
 {
 	xa_init_flags(xa, XA_FLAGS_ACCOUNT);
@@ -85,6 +201,11 @@ void kma_cond_resched(void)
 	cond_resched();
 }
 
+bool kma_signal_pending(void)
+{
+	return signal_pending(current);
+}
+
 struct dentry *kma_debugfs_lookup(const char *name)
 {
 	return debugfs_lookup(name, NULL);
@@ -106,8 +227,18 @@ void kma_debugfs_remove(struct dentry *dentry)
 	debugfs_remove(dentry);
 }
 
-/* Rust reads the struct as an array. */
+/* Rust reads the structs as arrays. */
 static_assert(offsetof(struct kvm_memory_attributes, address) == 0);
 static_assert(offsetof(struct kvm_memory_attributes, size) == 8);
 static_assert(offsetof(struct kvm_memory_attributes, attributes) == 16);
 static_assert(offsetof(struct kvm_memory_attributes, flags) == 24);
+static_assert(offsetof(struct kvm_memory_attributes2, address) == 0);
+static_assert(offsetof(struct kvm_memory_attributes2, offset) == 0);
+static_assert(offsetof(struct kvm_memory_attributes2, size) == 8);
+static_assert(offsetof(struct kvm_memory_attributes2, attributes) == 16);
+static_assert(offsetof(struct kvm_memory_attributes2, flags) == 24);
+static_assert(offsetof(struct kvm_memory_attributes2, error_offset) == 32);
+static_assert(offsetof(struct kvm_memory_attributes2, layer) == 40);
+static_assert(offsetof(struct kvm_memory_attributes2, pad) == 44);
+static_assert(offsetof(struct kvm_memory_attributes2, reserved) == 48);
+static_assert(sizeof(struct kvm_memory_attributes2) == 128);

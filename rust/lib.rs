@@ -7,9 +7,12 @@
 
 mod bindings;
 pub(crate) mod debugfs;
+pub(crate) mod folio;
 pub(crate) mod gfn;
+pub(crate) mod gmem;
 pub(crate) mod invalidation;
 pub(crate) mod memslot;
+pub(crate) mod params;
 pub(crate) mod provider;
 pub(crate) mod sched;
 pub(crate) mod uapi;

@@ -6,7 +6,11 @@
 
 use super::{
     bindings,
-    gfn::Gfn,
+    gfn::{
+        Gfn,
+        Index, //
+    },
+    gmem::GmemInode,
     invalidation::ZapFilter,
     memslot::{
         MemSlot,
@@ -21,6 +25,7 @@ use kernel::{
         to_result, //
     },
     prelude::*,
+    sync::rcu,
     types::ForeignOwnable,
     ModuleMetadata, //
 };
@@ -28,7 +33,7 @@ use kernel::{
 /// The state of a VM as it's kept in the VM.
 type VmBox<P> = KBox<<P as Provider>::Vm>;
 /// The state of a guest_memfd inode as it's kept in the inode.
-type GmemBox<P> = KBox<<P as Provider>::Gmem>;
+type GmemBox<P> = Pin<KBox<<P as Provider>::Gmem>>;
 
 /// A VM together with what the provider keeps for it.
 pub(crate) struct VmRef<'a, T> {
@@ -36,6 +41,51 @@ pub(crate) struct VmRef<'a, T> {
     pub(crate) kvm: &'a Kvm,
     /// The provider's state.
     pub(crate) state: &'a T,
+}
+
+impl<T> VmRef<'_, T> {
+    /// Passes what the provider keeps for the guest_memfd that backs a gfn, and the page's number
+    /// there. `None` if no guest_memfd does, or not any more. `f` must not sleep.
+    pub(crate) fn with_gmem<P: Provider<Vm = T>, R>(
+        &self,
+        gfn: Gfn,
+        f: impl FnOnce(&P::Gmem, Index) -> R,
+    ) -> Option<R> {
+        // SAFETY: The VM is valid. Whoever has a VM to ask about a gfn is in a read side section of its
+        // SRCU, or holds slots_lock, and so slots stay.
+        let slot = unsafe { bindings::kma_find_slot(self.kvm.as_ptr(), gfn.raw()) };
+        if slot.is_null() {
+            return None;
+        }
+        // SAFETY: As above.
+        let slot = unsafe { MemSlot::from_raw(slot) };
+        slot.with_gmem::<P, R>(|gmem, first| {
+            let index = gfn.raw() - slot.start().raw() + first.raw();
+            f(gmem, Index::new(index))
+        })
+    }
+}
+
+impl MemSlot {
+    /// Passes what the provider keeps for the guest_memfd that backs the slot, and the number of the
+    /// slot's first page there. `None` if no guest_memfd does, or not any more. `f` must not sleep.
+    pub(crate) fn with_gmem<P: Provider, R>(
+        &self,
+        f: impl FnOnce(&P::Gmem, Index) -> R,
+    ) -> Option<R> {
+        let _rcu = rcu::read_lock();
+        // SAFETY: The slot is valid by the type invariant, and RCU is held.
+        let data = unsafe { bindings::kma_slot_gmem(self.as_ptr()) };
+        if data.is_null() {
+            return None;
+        }
+        // SAFETY: The state was made by `into_foreign` in `gmem_create()`, by the provider of the VM
+        // whose file and slot it is. It's freed an RCU grace period after the slot has lost it.
+        let gmem = unsafe { GmemBox::<P>::borrow(data) };
+        // SAFETY: The slot is valid by the type invariant.
+        let first = unsafe { bindings::kma_slot_pgoff(self.as_ptr()) };
+        Some(f(&gmem, Index::new(first as u64)))
+    }
 }
 
 /// Accesses that a page denies.
@@ -106,8 +156,23 @@ pub(crate) trait Provider: ModuleMetadata + Sized + 'static {
     /// An inode is being created, with the flags of KVM_CREATE_GUEST_MEMFD. May sleep.
     fn gmem_create(vm: VmRef<'_, Self::Vm>, flags: u64) -> Result<GmemBox<Self>>;
 
-    /// The kinds of mappings that an invalidation of the inode's memory is about.
-    fn gmem_filter(gmem: &Self::Gmem) -> ZapFilter;
+    /// The inode goes away. May sleep. Others may still be looking at the state.
+    fn gmem_evict(gmem: &Self::Gmem);
+
+    /// Is a page of the inode private? In any context: RCU only.
+    fn gmem_is_private(gmem: &Self::Gmem, index: Index) -> bool;
+
+    /// The kinds of mappings that an invalidation of pages `[start, end)` of the inode is about. With
+    /// the invalidate lock held.
+    fn gmem_filter(gmem: &Self::Gmem, start: Index, end: Index) -> ZapFilter;
+
+    /// An ioctl on a file of the inode. May sleep. `None` if the command isn't the provider's.
+    fn gmem_ioctl(
+        inode: &GmemInode,
+        gmem: &Self::Gmem,
+        cmd: u32,
+        arg: usize,
+    ) -> Option<Result<i32>>;
 }
 
 /// A registered provider. Dropping it unregisters the provider.
@@ -187,8 +252,11 @@ impl<P: Provider> Table<P> {
         slot_init: Some(Self::slot_init),
         next_zap: Some(Self::next_zap),
         gmem_create: Some(Self::gmem_create),
+        gmem_evict: Some(Self::gmem_evict),
         gmem_destroy: Some(Self::gmem_destroy),
+        gmem_is_private: Some(Self::gmem_is_private),
         gmem_filter: Some(Self::gmem_filter),
+        gmem_ioctl: Some(Self::gmem_ioctl),
     };
 
     /// # Safety
@@ -314,10 +382,49 @@ impl<P: Provider> Table<P> {
 
     /// # Safety
     ///
+    /// Called by KVM, once, with state that `gmem_create()` returned, of an inode without files.
+    unsafe extern "C" fn gmem_evict(data: *mut c_void) {
+        // SAFETY: Made by `into_foreign` in `gmem_create()`, and destroyed only after this.
+        let gmem = unsafe { GmemBox::<P>::borrow(data) };
+        P::gmem_evict(&gmem);
+    }
+
+    /// # Safety
+    ///
     /// Called by KVM with state that `gmem_create()` returned.
-    unsafe extern "C" fn gmem_filter(data: *mut c_void) -> bindings::kvm_gfn_range_filter {
+    unsafe extern "C" fn gmem_is_private(data: *mut c_void, index: c_ulong) -> bool {
         // SAFETY: Made by `into_foreign` in `gmem_create()`, and destroyed only with the inode, on
         // whose behalf KVM calls.
-        P::gmem_filter(unsafe { GmemBox::<P>::borrow(data) }).as_raw()
+        let gmem = unsafe { GmemBox::<P>::borrow(data) };
+        P::gmem_is_private(&gmem, Index::new(index as u64))
+    }
+
+    /// # Safety
+    ///
+    /// Called by KVM with state that `gmem_create()` returned.
+    unsafe extern "C" fn gmem_filter(
+        data: *mut c_void,
+        start: c_ulong,
+        end: c_ulong,
+    ) -> bindings::kvm_gfn_range_filter {
+        // SAFETY: Made by `into_foreign` in `gmem_create()`, and destroyed only with the inode, on
+        // whose behalf KVM calls.
+        let gmem = unsafe { GmemBox::<P>::borrow(data) };
+        P::gmem_filter(&gmem, Index::new(start as u64), Index::new(end as u64)).as_raw()
+    }
+
+    /// # Safety
+    ///
+    /// Called by KVM with an inode that is alive, and its state, that `gmem_create()` returned.
+    unsafe extern "C" fn gmem_ioctl(
+        inode: *mut bindings::inode,
+        data: *mut c_void,
+        cmd: c_uint,
+        arg: c_ulong,
+    ) -> c_int {
+        // SAFETY: Made by `into_foreign` in `gmem_create()`, and destroyed only with the inode, which
+        // the file that the ioctl is made on keeps alive.
+        let (inode, gmem) = unsafe { (GmemInode::from_raw(inode), GmemBox::<P>::borrow(data)) };
+        from_result(|| P::gmem_ioctl(inode, &gmem, cmd, arg).unwrap_or(Err(ENOIOCTLCMD)))
     }
 }

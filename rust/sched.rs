@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Giving up the CPU in long work.
+//! Giving up the CPU, or the work, where it takes long.
 //!
 //! C header: [`include/linux/sched.h`](srctree/include/linux/sched.h)
 
@@ -13,4 +13,10 @@ pub(crate) fn cond_resched() {
     // SAFETY: An FFI call with no additional requirements. In the wrong context it's a bug that
     // the scheduler reports, and no memory is at stake.
     unsafe { bindings::kma_cond_resched() }
+}
+
+/// Is there a signal that the current task is to handle?
+pub(crate) fn signal_pending() -> bool {
+    // SAFETY: An FFI call with no additional requirements.
+    unsafe { bindings::kma_signal_pending() }
 }

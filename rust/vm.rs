@@ -4,7 +4,12 @@
 //!
 //! C header: [`include/linux/kvm_host.h`](srctree/include/linux/kvm_host.h)
 
-use super::bindings;
+use super::{
+    bindings,
+    gfn::Gfn,
+    memslot::MemSlot, //
+};
+use core::mem::MaybeUninit;
 use kernel::{
     sync::lock::{
         mutex::MutexBackend,
@@ -96,5 +101,31 @@ impl<'a> SlotsGuard<'a> {
     /// The VM whose lock it is.
     pub(crate) fn kvm(&self) -> &'a Kvm {
         self.kvm
+    }
+
+    /// Looks at the memslots of the first address space that have gfns of `[start, end)`, until `look`
+    /// finds something.
+    pub(crate) fn find_slot<R>(
+        &self,
+        start: Gfn,
+        end: Gfn,
+        mut look: impl FnMut(&MemSlot) -> Option<R>,
+    ) -> Option<R> {
+        let mut iter = MaybeUninit::uninit();
+        let iter = iter.as_mut_ptr();
+        // SAFETY: The VM is valid, slots_lock is held, and `iter` is valid for writes.
+        unsafe { bindings::kma_slots_start(iter, self.kvm.as_ptr(), start.raw()) };
+        // SAFETY: `iter` was initialised above. slots_lock is held, so that what it's in stays.
+        while unsafe { bindings::kma_slots_valid(iter, end.raw()) } {
+            // SAFETY: `iter` is at a slot, which stays as slots_lock is held.
+            let slot = unsafe { MemSlot::from_raw(bindings::kma_slots_slot(iter)) };
+            let found = look(slot);
+            if found.is_some() {
+                return found;
+            }
+            // SAFETY: `iter` is at a slot.
+            unsafe { bindings::kma_slots_next(iter) };
+        }
+        None
     }
 }

@@ -379,6 +379,24 @@ impl ValueXArray {
         locked.join(index, (0, u64::MAX), largest);
     }
 
+    /// Makes the array empty. Sleeps if it isn't yet, as it's done leaf by leaf: xa_destroy() frees all
+    /// there is in one go, with interrupts off.
+    pub(crate) fn clear(&self) {
+        let mut index = 0;
+        loop {
+            let slot = self.look(index);
+            let Some(order) = slot.order else { break };
+            let order = if order == 0 && !slot.in_head {
+                CHUNK_SHIFT
+            } else {
+                order
+            };
+            self.lock().set(index, order, None);
+            index = block(index, order).1 + 1;
+            cond_resched();
+        }
+    }
+
     /// Takes the array's lock, for changes. Readers don't notice.
     pub(crate) fn lock(&self) -> Locked<'_> {
         // SAFETY: The array is initialised by the type invariant.
@@ -394,20 +412,7 @@ impl ValueXArray {
 #[pinned_drop]
 impl PinnedDrop for ValueXArray {
     fn drop(self: Pin<&mut Self>) {
-        // Leaf by leaf, as xa_destroy() frees all there is in one go, with interrupts off.
-        let mut index = 0;
-        loop {
-            let slot = self.look(index);
-            let Some(order) = slot.order else { break };
-            let order = if order == 0 && !slot.in_head {
-                CHUNK_SHIFT
-            } else {
-                order
-            };
-            self.lock().set(index, order, None);
-            index = block(index, order).1 + 1;
-            cond_resched();
-        }
+        self.clear();
         // SAFETY: The array is initialised by the type invariant, and there's no other reference to
         // it. Value entries need no freeing of their own.
         unsafe { kernel::bindings::xa_destroy(self.as_ptr()) };

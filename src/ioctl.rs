@@ -6,19 +6,34 @@
 
 use crate::{
     attrs::Attrs,
+    content::Steps,
+    conversion,
+    gmem::Gmem,
     host::{
+        gmem::GmemInode,
         provider::VmRef,
         uapi::{
             self,
-            KvmMemoryAttributes, //
+            KvmMemoryAttributes,
+            KvmMemoryAttributes2,
+            ERROR_OFFSET,
+            PAGE_SHIFT, //
         },
+    },
+    policy::{
+        Direction,
+        Policies,
+        Policy, //
     },
     request::{
         self,
+        ConvertRequest,
         RawRequest,
+        RawRequest2,
         Rejection,
         SetRequest, //
     },
+    scope::VmType,
     transaction,
     vm::{
         show,
@@ -40,6 +55,9 @@ const _: () = assert!(Attrs::NR.raw() == uapi::MEMORY_ATTRIBUTE_NR);
 const _: () = assert!(Attrs::NW.raw() == uapi::MEMORY_ATTRIBUTE_NW);
 const _: () = assert!(Attrs::NX.raw() == uapi::MEMORY_ATTRIBUTE_NX);
 const _: () = assert!(Attrs::PRIVATE.raw() == uapi::MEMORY_ATTRIBUTE_PRIVATE);
+const _: () = assert!(Policies::of(Policy::Zero).raw() == uapi::POLICY_ZERO);
+const _: () = assert!(Policies::of(Policy::Preserve).raw() == uapi::POLICY_PRESERVE);
+const _: () = assert!(Policies::of(Policy::None).raw() == uapi::POLICY_NONE);
 
 impl From<Rejection> for Error {
     fn from(rejection: Rejection) -> Self {
@@ -49,7 +67,10 @@ impl From<Rejection> for Error {
             | Rejection::InvalidCombination
             | Rejection::Empty
             | Rejection::Wraps
-            | Rejection::Unaligned => EINVAL,
+            | Rejection::Unaligned
+            | Rejection::Reserved
+            | Rejection::OutsideFile => EINVAL,
+            Rejection::Policy => EOPNOTSUPP,
         }
     }
 }
@@ -59,23 +80,48 @@ pub(crate) fn vm_ioctl(vm: &VmRef<'_, Vm>, cmd: u32, arg: usize) -> Option<Resul
     let arg = UserPtr::from_addr(arg);
     let done = match cmd {
         uapi::SET_MEMORY_ATTRIBUTES => set(vm, arg),
-        uapi::GET_SUPPORTED_MEMORY_ATTRIBUTES => get_supported(vm, arg),
+        uapi::SET_MEMORY_ATTRIBUTES2 => set2(vm, arg),
+        uapi::GET_SUPPORTED_MEMORY_ATTRIBUTES => get_supported(supported(vm), arg),
         _ => return None,
     };
     show(vm);
     Some(done.map(|()| 0))
 }
 
+/// Handles an ioctl on a guest_memfd. `None` if it's none of the module's.
+pub(crate) fn gmem_ioctl(
+    inode: &GmemInode,
+    gmem: &Gmem,
+    cmd: u32,
+    arg: usize,
+) -> Option<Result<i32>> {
+    let arg = UserPtr::from_addr(arg);
+    let done = match cmd {
+        uapi::SET_MEMORY_ATTRIBUTES2 => convert(inode, gmem, arg),
+        uapi::GET_SUPPORTED_MEMORY_ATTRIBUTES => get_supported(gmem.supported(), arg),
+        _ => return None,
+    };
+    Some(done.map(|()| 0))
+}
+
 /// Answers KVM_CHECK_EXTENSION, on a VM or, without one, on /dev/kvm. `None` if the capability is
 /// none of the module's.
 pub(crate) fn check_extension(vm: Option<&VmRef<'_, Vm>>, ext: usize) -> Option<i32> {
-    match ext {
-        uapi::CAP_MEMORY_ATTRIBUTES => {
-            Some(vm.map_or(Attrs::supported(None), supported).raw() as i32)
-        }
-        uapi::CAP_MEMORY_FAULT_ACCESS => Some(1),
-        _ => None,
-    }
+    let attrs = || vm.map_or(Attrs::supported(None), supported);
+    let steps = || {
+        Steps::of(vm.map_or(VmType::SwProtected, |vm| vm.kvm.vm_type().into()))
+    };
+    let answer = match ext {
+        uapi::CAP_MEMORY_ATTRIBUTES | uapi::CAP_MEMORY_ATTRIBUTES2 => attrs().raw(),
+        uapi::CAP_GUEST_MEMFD_MEMORY_ATTRIBUTES => match steps().step(Direction::ToPrivate) {
+            Some(_) => Attrs::PRIVATE.raw(),
+            None => Attrs::NONE.raw(),
+        },
+        uapi::CAP_MEMORY_ATTRIBUTES2_FLAGS => steps().policies().raw(),
+        uapi::CAP_MEMORY_FAULT_ACCESS => 1,
+        _ => return None,
+    };
+    Some(answer as i32)
 }
 
 fn set(vm: &VmRef<'_, Vm>, arg: UserPtr) -> Result {
@@ -87,11 +133,48 @@ fn set(vm: &VmRef<'_, Vm>, arg: UserPtr) -> Result {
         attributes,
         flags,
     };
-    transaction::set(vm, &SetRequest::check(raw, supported(vm))?)
+    let request = SetRequest::check(raw, supported(vm))?;
+    transaction::set(vm, &request).map_err(|failure| failure.error)
 }
 
-fn get_supported(vm: &VmRef<'_, Vm>, arg: UserPtr) -> Result {
-    let mask = supported(vm).raw();
+fn set2(vm: &VmRef<'_, Vm>, arg: UserPtr) -> Result {
+    let raw = read2(arg)?;
+    match SetRequest::check2(raw, supported(vm)) {
+        Ok(request) => transaction::set(vm, &request)
+            .or_else(|failure| fail_at(arg, failure.error, failure.at.raw() << PAGE_SHIFT)),
+        Err(Rejection::Policy) => fail_at(arg, Rejection::Policy.into(), raw.start),
+        Err(rejection) => Err(rejection.into()),
+    }
+}
+
+fn convert(inode: &GmemInode, gmem: &Gmem, arg: UserPtr) -> Result {
+    let request = ConvertRequest::check(read2(arg)?, gmem.supported(), inode.size())?;
+    conversion::convert(inode, gmem, &request)
+        .or_else(|failure| fail_at(arg, failure.error, failure.at.raw() << PAGE_SHIFT))
+}
+
+fn read2(arg: UserPtr) -> Result<RawRequest2> {
+    let mut reader = UserSlice::new(arg, size_of::<KvmMemoryAttributes2>()).reader();
+    let [start, size, attributes, flags, _error_offset, zero @ ..] =
+        reader.read::<KvmMemoryAttributes2>()?;
+    Ok(RawRequest2 {
+        start,
+        size,
+        attributes,
+        flags,
+        zero: zero.into_iter().fold(0, |all, word| all | word),
+    })
+}
+
+/// Says where a request has failed, and fails.
+fn fail_at(arg: UserPtr, error: Error, at: u64) -> Result {
+    let field = arg.wrapping_byte_add(ERROR_OFFSET);
+    UserSlice::new(field, size_of_val(&at)).writer().write(&at)?;
+    Err(error)
+}
+
+fn get_supported(supported: Attrs, arg: UserPtr) -> Result {
+    let mask = supported.raw();
     UserSlice::new(arg, size_of_val(&mask))
         .writer()
         .write(&mask)

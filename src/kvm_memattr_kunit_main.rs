@@ -29,6 +29,7 @@ mod host {
 
 mod attrs;
 mod plan;
+mod policy;
 mod range;
 mod request;
 mod runs;

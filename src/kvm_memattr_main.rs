@@ -3,16 +3,20 @@
 //! kvm-memattr: per-page memory attributes for KVM.
 //!
 //! The crate root registers the provider, and does nothing else. A request's way goes through
-//! `ioctl`, `request`, `plan`, `store`, `zap` and `post`, in the order that `transaction` keeps.
+//! `ioctl`, `request`, `plan`, `store`, `zap` and `post`, in the order that `transaction` keeps; one
+//! for a guest_memfd goes through `ioctl`, `request` and `conversion`.
 
 #[path = "../rust/lib.rs"]
 mod host;
 
 mod attrs;
+mod content;
+mod conversion;
 mod debugfs;
 mod gmem;
 mod ioctl;
 mod plan;
+mod policy;
 mod post;
 mod range;
 mod request;
@@ -26,7 +30,11 @@ mod zap;
 
 use host::{
     debugfs::Folder,
-    gfn::Gfn,
+    gfn::{
+        Gfn,
+        Index, //
+    },
+    gmem::GmemInode,
     invalidation::ZapFilter,
     memslot::NewSlot,
     provider::{
@@ -97,11 +105,29 @@ impl Provider for KvmMemattr {
         Some((part.start(), part.end()))
     }
 
-    fn gmem_create(_vm: VmRef<'_, vm::Vm>, flags: u64) -> Result<KBox<gmem::Gmem>> {
-        gmem::Gmem::new(flags)
+    fn gmem_create(vm: VmRef<'_, vm::Vm>, flags: u64) -> Result<Pin<KBox<gmem::Gmem>>> {
+        vm::new_gmem(&vm, flags)
     }
 
-    fn gmem_filter(gmem: &gmem::Gmem) -> ZapFilter {
-        gmem.scope().into()
+    fn gmem_evict(gmem: &gmem::Gmem) {
+        gmem.evict();
+    }
+
+    fn gmem_is_private(gmem: &gmem::Gmem, index: Index) -> bool {
+        gmem.is_private(index)
+    }
+
+    fn gmem_filter(gmem: &gmem::Gmem, start: Index, end: Index) -> ZapFilter {
+        let range = range::IndexRange::new(start, end);
+        range.map_or(ZapFilter::BOTH, |range| gmem.scope(&range).into())
+    }
+
+    fn gmem_ioctl(
+        inode: &GmemInode,
+        gmem: &gmem::Gmem,
+        cmd: u32,
+        arg: usize,
+    ) -> Option<Result<i32>> {
+        ioctl::gmem_ioctl(inode, gmem, cmd, arg)
     }
 }

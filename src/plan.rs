@@ -11,8 +11,14 @@ use crate::{
         Attrs,
         Change, //
     },
-    host::gfn::Gfn,
-    range::GfnRange,
+    host::gfn::{
+        Gfn,
+        PageNumber, //
+    },
+    range::{
+        GfnRange,
+        PageRange, //
+    },
     request::SetRequest,
     runs::{
         Run,
@@ -145,11 +151,11 @@ impl Plan {
 }
 
 /// The runs of a range whose attributes aren't yet what they're to be.
-fn changed<'a>(
-    stored: &'a impl Runs,
-    range: &GfnRange,
+pub(crate) fn changed<'a, P: PageNumber + 'a>(
+    stored: &'a impl Runs<P>,
+    range: &PageRange<P>,
     attrs: Attrs,
-) -> impl Iterator<Item = Run> + 'a {
+) -> impl Iterator<Item = Run<P>> + 'a {
     stored.runs(range).filter(move |run| run.attrs != attrs)
 }
 

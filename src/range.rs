@@ -6,49 +6,58 @@
 
 #![deny(unsafe_code)]
 
-use crate::host::gfn::Gfn;
+use crate::host::gfn::{
+    Gfn,
+    Index,
+    PageNumber, //
+};
 
-/// A range of gfns, `[start, end)`.
+/// A range of gfns.
+pub(crate) type GfnRange = PageRange<Gfn>;
+/// A range of a guest_memfd's pages.
+pub(crate) type IndexRange = PageRange<Index>;
+
+/// A range of pages, `[start, end)`.
 ///
 /// # Invariants
 ///
 /// It isn't empty: `start < end`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct GfnRange {
-    start: Gfn,
-    end: Gfn,
+pub(crate) struct PageRange<P> {
+    start: P,
+    end: P,
 }
 
-impl GfnRange {
+impl<P: PageNumber> PageRange<P> {
     /// The range `[start, end)`, or `None` if that's empty.
-    pub(crate) fn new(start: Gfn, end: Gfn) -> Option<Self> {
+    pub(crate) fn new(start: P, end: P) -> Option<Self> {
         // INVARIANT: Not empty.
         (start < end).then_some(Self { start, end })
     }
 
-    /// The aligned block of `nr_pages` pages around a gfn. `nr_pages` must be a power of two.
-    pub(crate) fn block(gfn: Gfn, nr_pages: u64) -> Self {
-        let start = gfn.raw() & !(nr_pages - 1);
-        // INVARIANT: A block has at least one page, and a gfn is far from the end of `u64`.
+    /// The aligned block of `nr_pages` pages around one. `nr_pages` must be a power of two.
+    pub(crate) fn block(page: P, nr_pages: u64) -> Self {
+        let start = page.raw() & !(nr_pages - 1);
+        // INVARIANT: A block has at least one page, and its number is far from the end of `u64`.
         Self {
-            start: Gfn::new(start),
-            end: Gfn::new(start + nr_pages),
+            start: P::new(start),
+            end: P::new(start + nr_pages),
         }
     }
 
-    /// First gfn.
-    pub(crate) fn start(&self) -> Gfn {
+    /// First page.
+    pub(crate) fn start(&self) -> P {
         self.start
     }
 
-    /// First gfn after the range.
-    pub(crate) fn end(&self) -> Gfn {
+    /// First page after the range.
+    pub(crate) fn end(&self) -> P {
         self.end
     }
 
-    /// Last gfn.
-    pub(crate) fn last(&self) -> Gfn {
-        Gfn::new(self.end.raw() - 1)
+    /// Last page.
+    pub(crate) fn last(&self) -> P {
+        P::new(self.end.raw() - 1)
     }
 
     /// Number of pages.
@@ -56,7 +65,7 @@ impl GfnRange {
         self.end.raw() - self.start.raw()
     }
 
-    /// Are all gfns of `other` in it?
+    /// Are all pages of `other` in it?
     pub(crate) fn contains(&self, other: &Self) -> bool {
         self.start <= other.start && other.end <= self.end
     }
@@ -66,10 +75,10 @@ impl GfnRange {
         Self::new(self.start.max(other.start), self.end.min(other.end))
     }
 
-    /// All of its gfns, for tests: what isn't a test has blocks to go by.
+    /// All of its pages, for tests: what isn't a test has blocks to go by.
     #[cfg(any(test, KMA_KUNIT))]
-    pub(crate) fn gfns(&self) -> impl Iterator<Item = Gfn> {
-        (self.start.raw()..self.end.raw()).map(Gfn::new)
+    pub(crate) fn pages(&self) -> impl Iterator<Item = P> {
+        (self.start.raw()..self.end.raw()).map(P::new)
     }
 }
 
@@ -122,7 +131,7 @@ mod tests {
         let r = range(10, 20);
         assert!(r.is_some_and(|r| r.nr_pages() == 10));
         assert!(r.is_some_and(|r| r.last() == Gfn::new(19)));
-        assert!(r.is_some_and(|r| r.gfns().count() == 10));
+        assert!(r.is_some_and(|r| r.pages().count() == 10));
     }
 
     #[test]

@@ -8,27 +8,30 @@
 
 use crate::{
     attrs::Attrs,
-    host::gfn::Gfn,
-    range::GfnRange, //
+    host::gfn::{
+        Gfn,
+        PageNumber, //
+    },
+    range::PageRange, //
 };
 
 /// A stretch of pages with the same attributes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Run {
+pub(crate) struct Run<P = Gfn> {
     /// The pages.
-    pub(crate) range: GfnRange,
+    pub(crate) range: PageRange<P>,
     /// The attributes of each of them.
     pub(crate) attrs: Attrs,
 }
 
 /// Something that knows the attributes of each page.
-pub(crate) trait Runs {
+pub(crate) trait Runs<P: PageNumber = Gfn> {
     /// The longest run from the first page of `range` on, within `range`.
-    fn first_run(&self, range: &GfnRange) -> Run;
+    fn first_run(&self, range: &PageRange<P>) -> Run<P>;
 
     /// All runs of `range`, in order. Neighbours differ in their attributes, unless these change
     /// meanwhile.
-    fn runs(&self, range: &GfnRange) -> RunIter<'_, Self> {
+    fn runs(&self, range: &PageRange<P>) -> RunIter<'_, Self, P> {
         RunIter {
             source: self,
             rest: Some(*range),
@@ -36,40 +39,40 @@ pub(crate) trait Runs {
     }
 
     /// Do all pages of `range` have, of the attributes in `mask`, those in `value`?
-    fn uniform(&self, range: &GfnRange, mask: Attrs, value: Attrs) -> bool {
+    fn uniform(&self, range: &PageRange<P>, mask: Attrs, value: Attrs) -> bool {
         self.runs(range).all(|run| run.attrs.masked(mask) == value)
     }
 }
 
 /// Iterator over the runs of a range.
-pub(crate) struct RunIter<'a, R: ?Sized> {
+pub(crate) struct RunIter<'a, R: ?Sized, P = Gfn> {
     source: &'a R,
-    rest: Option<GfnRange>,
+    rest: Option<PageRange<P>>,
 }
 
-impl<R: Runs + ?Sized> Iterator for RunIter<'_, R> {
-    type Item = Run;
+impl<P: PageNumber, R: Runs<P> + ?Sized> Iterator for RunIter<'_, R, P> {
+    type Item = Run<P>;
 
     #[inline]
-    fn next(&mut self) -> Option<Run> {
+    fn next(&mut self) -> Option<Run<P>> {
         let rest = self.rest?;
         let run = self.source.first_run(&rest);
-        self.rest = GfnRange::new(run.range.end(), rest.end());
+        self.rest = PageRange::new(run.range.end(), rest.end());
         Some(run)
     }
 }
 
 /// The pages of `range` from `from` on, or `None` if there's none.
-pub(crate) fn rest_from(range: &GfnRange, from: Gfn) -> Option<GfnRange> {
-    GfnRange::new(from.max(range.start()), range.end())
+pub(crate) fn rest_from<P: PageNumber>(range: &PageRange<P>, from: P) -> Option<PageRange<P>> {
+    PageRange::new(from.max(range.start()), range.end())
 }
 
 /// The same runs for somebody who may sleep, which excludes whoever holds mmu_lock, and lets others
 /// run between two of them.
 pub(crate) struct Unhurried<'a, R>(pub(crate) &'a R, pub(crate) fn());
 
-impl<R: Runs> Runs for Unhurried<'_, R> {
-    fn first_run(&self, range: &GfnRange) -> Run {
+impl<P: PageNumber, R: Runs<P>> Runs<P> for Unhurried<'_, R> {
+    fn first_run(&self, range: &PageRange<P>) -> Run<P> {
         self.1();
         self.0.first_run(range)
     }
@@ -79,6 +82,7 @@ impl<R: Runs> Runs for Unhurried<'_, R> {
 #[cfg(any(test, KMA_KUNIT))]
 pub(crate) mod testing {
     use super::*;
+    use crate::range::GfnRange;
 
     /// The pages from gfn 0 on, one character each: `P` is private, `W` not writable, `X` not
     /// executable, `R` not even readable, `.` nothing of that, as are all further pages.
@@ -99,7 +103,7 @@ pub(crate) mod testing {
     impl Runs for Pages {
         fn first_run(&self, range: &GfnRange) -> Run {
             let attrs = self.attrs(range.start());
-            let end = range.gfns().find(|gfn| self.attrs(*gfn) != attrs);
+            let end = range.pages().find(|gfn| self.attrs(*gfn) != attrs);
             Run {
                 range: GfnRange::new(range.start(), end.unwrap_or(range.end())).unwrap_or(*range),
                 attrs,

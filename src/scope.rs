@@ -45,12 +45,12 @@ impl ZapScope {
         only_private: true,
         only_shared: true,
     };
-    /// What an invalidation of a guest_memfd is about, by what the file's memory is.
-    pub(crate) fn of_gmem(shared: bool) -> Self {
-        if shared {
-            Self::SHARED
-        } else {
-            Self::PRIVATE
+    /// What an invalidation of a guest_memfd is about, by what all of the invalidated memory is.
+    pub(crate) fn of_gmem(private: bool, shared: bool) -> Self {
+        match (private, shared) {
+            (true, _) => Self::PRIVATE,
+            (_, true) => Self::SHARED,
+            _ => Self::BOTH,
         }
     }
 
@@ -97,7 +97,7 @@ pub(crate) enum Zap {
 pub(crate) struct SlotKind {
     /// Made by userspace.
     pub(crate) user: bool,
-    /// A guest_memfd holds all of its memory, shared or private.
+    /// A guest_memfd holds all of its memory, shared or private, and doesn't say which is which.
     pub(crate) gmem_only: bool,
     /// The VM has private memory.
     pub(crate) private_mem: bool,
@@ -217,8 +217,9 @@ mod tests {
 
     #[test]
     fn the_file_decides_the_scope_of_its_invalidation() {
-        assert!(ZapScope::of_gmem(true) == ZapScope::SHARED);
-        assert!(ZapScope::of_gmem(false) == ZapScope::PRIVATE);
+        assert!(ZapScope::of_gmem(false, true) == ZapScope::SHARED);
+        assert!(ZapScope::of_gmem(true, false) == ZapScope::PRIVATE);
+        assert!(ZapScope::of_gmem(false, false) == ZapScope::BOTH);
     }
 
     #[test]

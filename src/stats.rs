@@ -176,13 +176,25 @@ impl Drop for Alive {
 pub(crate) struct Totals {
     vms: AliveCounter,
     gmem_inodes: AliveCounter,
+    conversions: Counter,
+    pages_converted: Counter,
     events: Events,
+}
+
+impl Totals {
+    /// Memory of a guest_memfd was converted, on a stretch of `nr_pages` pages.
+    pub(crate) fn converted(&self, nr_pages: u64) {
+        self.conversions.add(1);
+        self.pages_converted.add(nr_pages as i64);
+    }
 }
 
 /// Counters since the module was loaded.
 pub(crate) static TOTALS: Totals = Totals {
     vms: AliveCounter::new(),
     gmem_inodes: AliveCounter::new(),
+    conversions: Counter::new(),
+    pages_converted: Counter::new(),
     events: Events::new(),
 };
 
@@ -192,6 +204,8 @@ impl fmt::Display for Totals {
         writeln!(f, "vms_alive {}", self.vms.alive.get())?;
         writeln!(f, "gmem_inodes {}", self.gmem_inodes.made.get())?;
         writeln!(f, "gmem_inodes_alive {}", self.gmem_inodes.alive.get())?;
+        writeln!(f, "conversions {}", self.conversions.get())?;
+        writeln!(f, "pages_converted {}", self.pages_converted.get())?;
         write!(f, "{}", self.events)
     }
 }

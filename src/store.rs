@@ -20,7 +20,10 @@ use crate::{
         Change, //
     },
     host::{
-        gfn::Gfn,
+        gfn::{
+            Gfn,
+            PageNumber, //
+        },
         sched::cond_resched,
         xarray::{
             Around,
@@ -28,12 +31,13 @@ use crate::{
             CHUNK_SHIFT, //
         },
     },
-    range::GfnRange,
+    range::PageRange,
     runs::{
         Run,
         Runs, //
     },
 };
+use core::marker::PhantomData;
 use kernel::prelude::*;
 
 /// All indices.
@@ -57,26 +61,31 @@ pub(crate) struct Usage {
 }
 
 /// Attributes by gfn.
+pub(crate) type AttrStore = Store<Gfn>;
+
+/// Attributes by the number of a page.
 #[pin_data]
-pub(crate) struct AttrStore {
+pub(crate) struct Store<P> {
     #[pin]
     entries: ValueXArray,
     default: Attrs,
+    _pages: PhantomData<fn(P)>,
 }
 
-impl AttrStore {
+impl<P: PageNumber> Store<P> {
     /// A store in which all pages have the attributes `default`.
     pub(crate) fn new(default: Attrs) -> impl PinInit<Self> {
         pin_init!(Self {
             entries <- ValueXArray::new(),
             default,
+            _pages: PhantomData,
         })
     }
 
     /// The attributes of a page.
     #[inline]
-    pub(crate) fn get(&self, gfn: Gfn) -> Attrs {
-        self.attrs(self.entries.load(gfn.raw()))
+    pub(crate) fn get(&self, page: P) -> Attrs {
+        self.attrs(self.entries.load(page.raw()))
     }
 
     #[inline]
@@ -100,9 +109,9 @@ impl AttrStore {
     pub(crate) fn reserve<'a, E: Exclusive>(
         &'a self,
         _writer: &'a E,
-        range: &GfnRange,
+        range: &PageRange<P>,
         change: Change,
-    ) -> Result<Reserved<'a>> {
+    ) -> Result<Reserved<'a, P>> {
         let (first, last) = (range.start().raw(), range.last().raw());
 
         // Gives back what it has got when it's dropped, in each of the following returns.
@@ -111,13 +120,14 @@ impl AttrStore {
             range: *range,
             change,
             before: self.extent(),
+            given_up: None,
             committed: false,
         };
         // The blocks that tile a range are slots of the nodes on the ways to its two ends. The last
         // one first, since it makes the tree large enough for both.
         let order = block_order(range.end(), range);
         self.entries.reserve(last, order)?;
-        if !GfnRange::block(range.last(), 1 << order).contains(range) {
+        if !PageRange::block(range.last(), 1 << order).contains(range) {
             self.entries
                 .reserve(first, block_order(range.start(), range))?;
         }
@@ -126,7 +136,7 @@ impl AttrStore {
 
     /// Makes a reservation true. `_quiesced` shows that no page fault can use the old attributes any
     /// more. Sleeps if it takes long, but no lock is held.
-    pub(crate) fn commit<Q: Quiesced>(mut reserved: Reserved<'_>, _quiesced: &Q) {
+    pub(crate) fn commit<Q: Quiesced>(mut reserved: Reserved<'_, P>, _quiesced: &Q) {
         let (store, range) = (reserved.store, reserved.range);
         reserved.committed = true;
 
@@ -136,9 +146,13 @@ impl AttrStore {
             cond_resched();
         }
 
+        if let Some(last) = reserved.given_up {
+            store.entries.release(last.raw(), u32::MAX);
+        }
+
         let mut entries = store.entries.lock();
         entries.join(range.start().raw(), ALL, u32::MAX);
-        if !GfnRange::block(range.start(), 1 << CHUNK_SHIFT).contains(&range) {
+        if !PageRange::block(range.start(), 1 << CHUNK_SHIFT).contains(&range) {
             entries.join(range.last().raw(), ALL, u32::MAX);
         }
         if reserved.before.is_some() && store.extent() > reserved.before {
@@ -153,7 +167,7 @@ impl AttrStore {
     /// behind what has been changed.
     ///
     /// Each step frees one node at most, other than those that become empty or uniform by it.
-    fn commit_step(&self, at: Gfn, range: &GfnRange, change: Change) -> Gfn {
+    fn commit_step(&self, at: P, range: &PageRange<P>, change: Change) -> P {
         let index = at.raw();
         let slot = self.entries.look(index);
         let Some(order) = slot.order else {
@@ -163,7 +177,7 @@ impl AttrStore {
             return range.end();
         };
 
-        let leaf = GfnRange::block(at, 1 << CHUNK_SHIFT);
+        let leaf = PageRange::block(at, 1 << CHUNK_SHIFT);
         let (last, order, new) = match change.constant() {
             Some(attrs)
                 if order == 0 && leaf.start() == at && range.contains(&leaf) && !slot.in_head =>
@@ -171,7 +185,7 @@ impl AttrStore {
                 (leaf.last(), CHUNK_SHIFT, self.value(attrs))
             }
             _ => (
-                Gfn::new(slot.last),
+                P::new(slot.last),
                 order,
                 self.value(change.apply(self.attrs(slot.value))),
             ),
@@ -181,23 +195,28 @@ impl AttrStore {
         if slot.value != new || slot.reserved || order != 0 {
             entries.set(index, order, new);
         }
-        let end = Gfn::new(last.raw() + 1);
+        let end = P::new(last.raw() + 1);
         // With the last slot of a node, its fate is known.
-        if GfnRange::block(last, 1 << (order + CHUNK_SHIFT)).end() == end {
+        if PageRange::block(last, 1 << (order + CHUNK_SHIFT)).end() == end {
             let within = (range.start().raw(), range.last().raw());
             entries.join(last.raw(), within, u32::MAX);
         }
         end
     }
 
+    /// Gives all pages the default. Sleeps if it takes long.
+    pub(crate) fn clear(&self) {
+        self.entries.clear();
+    }
+
     /// What's known of the block of 2^order pages around one without a look at each page: a range of
     /// pages that have the same attributes as the one, and whether it's certain that not all of the
     /// others in the block have the same.
-    pub(crate) fn around(&self, gfn: Gfn, order: u32) -> (GfnRange, bool) {
-        let Around { same, differ } = self.entries.around(gfn.raw(), order);
-        let end = Gfn::new(same.1.saturating_add(1));
-        let same = GfnRange::new(Gfn::new(same.0), end);
-        (same.unwrap_or(GfnRange::block(gfn, 1)), differ)
+    pub(crate) fn around(&self, page: P, order: u32) -> (PageRange<P>, bool) {
+        let Around { same, differ } = self.entries.around(page.raw(), order);
+        let end = P::new(same.1.saturating_add(1));
+        let same = PageRange::new(P::new(same.0), end);
+        (same.unwrap_or(PageRange::block(page, 1)), differ)
     }
 
     /// The last page that the tree as it is has a slot for, and the order of its largest slots.
@@ -221,7 +240,7 @@ impl AttrStore {
             // A node is counted at its first slot. A single entry at 0 needs none.
             let orders = slot.order.unwrap_or(top)..=top;
             for order in orders.step_by(CHUNK_SHIFT as usize).filter(|_| last != 0) {
-                let node = GfnRange::block(Gfn::new(at), 1 << (order + CHUNK_SHIFT));
+                let node = PageRange::block(P::new(at), 1 << (order + CHUNK_SHIFT));
                 usage.nodes += u64::from(node.start().raw() == at);
             }
             if slot.last >= last {
@@ -235,7 +254,7 @@ impl AttrStore {
 
 /// The order of the largest block of `range` at an end of it, its first page or the page behind its
 /// last one: that of the first or the last of the largest blocks that tile it.
-fn block_order(boundary: Gfn, range: &GfnRange) -> u32 {
+fn block_order<P: PageNumber>(boundary: P, range: &PageRange<P>) -> u32 {
     let order = boundary
         .raw()
         .trailing_zeros()
@@ -243,9 +262,9 @@ fn block_order(boundary: Gfn, range: &GfnRange) -> u32 {
     order - order % CHUNK_SHIFT
 }
 
-impl Runs for AttrStore {
+impl<P: PageNumber> Runs<P> for Store<P> {
     #[inline]
-    fn first_run(&self, range: &GfnRange) -> Run {
+    fn first_run(&self, range: &PageRange<P>) -> Run<P> {
         let wanted = range.last().raw();
         let (value, mut last) = self.entries.stretch(range.start().raw(), |_| wanted);
         let attrs = self.attrs(value);
@@ -261,15 +280,15 @@ impl Runs for AttrStore {
             last = next_last;
         }
 
-        let end = Gfn::new(last.saturating_add(1).min(range.end().raw()));
+        let end = P::new(last.saturating_add(1).min(range.end().raw()));
         Run {
-            range: GfnRange::new(range.start(), end).unwrap_or(*range),
+            range: PageRange::new(range.start(), end).unwrap_or(*range),
             attrs,
         }
     }
 
     /// Looks no further than the first block that differs.
-    fn uniform(&self, range: &GfnRange, mask: Attrs, value: Attrs) -> bool {
+    fn uniform(&self, range: &PageRange<P>, mask: Attrs, value: Attrs) -> bool {
         let (mut at, wanted) = (range.start().raw(), range.last().raw());
         loop {
             let right = |found| self.attrs(found).masked(mask) == value;
@@ -289,16 +308,36 @@ impl Runs for AttrStore {
 
 /// Memory for a change of the store, and the right to make it.
 #[must_use = "the reservation is undone when it's dropped"]
-pub(crate) struct Reserved<'a> {
-    store: &'a AttrStore,
-    range: GfnRange,
+pub(crate) struct Reserved<'a, P: PageNumber = Gfn> {
+    store: &'a Store<P>,
+    range: PageRange<P>,
     change: Change,
     /// The extent of the tree before.
     before: Option<(u64, u32)>,
+    /// What was the last page before the reservation was shortened.
+    given_up: Option<P>,
     committed: bool,
 }
 
-impl Drop for Reserved<'_> {
+impl<P: PageNumber> Reserved<'_, P> {
+    /// Leaves out what's from `end` on, which must be within the range and not its start.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, with the reservation as good as it was.
+    pub(crate) fn shorten(&mut self, end: P) -> Result {
+        let range = PageRange::new(self.range.start(), end).ok_or(EINVAL)?;
+        // Where this fails it leaves splits and nodes, all of which are stored over.
+        self.store
+            .entries
+            .reserve(range.last().raw(), block_order(end, &range))?;
+        self.given_up.get_or_insert(self.range.last());
+        self.range = range;
+        Ok(())
+    }
+}
+
+impl<P: PageNumber> Drop for Reserved<'_, P> {
     fn drop(&mut self) {
         if self.committed {
             return;
@@ -306,7 +345,8 @@ impl Drop for Reserved<'_> {
         // What is split is joined before something is erased, for which the tree may become smaller,
         // and only up to what was the topmost node.
         let largest = self.before.map_or(0, |(_, order)| order);
-        for end in [self.range.start(), self.range.last()] {
+        let given_up = self.given_up.unwrap_or(self.range.last());
+        for end in [self.range.start(), self.range.last(), given_up] {
             self.store.entries.release(end.raw(), largest);
         }
         if self.store.extent() != self.before {

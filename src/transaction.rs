@@ -15,6 +15,7 @@
 
 use crate::{
     host::{
+        gfn::Gfn,
         provider::VmRef,
         sched::cond_resched, //
     },
@@ -24,27 +25,47 @@ use crate::{
     runs::Unhurried,
     scope::SetZap,
     store::AttrStore,
-    vm::Vm,
+    vm::{
+        first_in_place,
+        Vm, //
+    },
     zap, //
 };
 use kernel::prelude::*;
+
+/// Why attributes weren't set, and where. Nothing has changed.
+pub(crate) struct Failure {
+    pub(crate) error: Error,
+    pub(crate) at: Gfn,
+}
 
 /// Sets attributes as requested.
 ///
 /// # Errors
 ///
-/// `ENOMEM`, with nothing changed.
-pub(crate) fn set(vm: &VmRef<'_, Vm>, request: &SetRequest) -> Result {
+/// `EPERM` at the first page that is to be private, but of which a guest_memfd says whether it is.
+/// `ENOMEM`.
+pub(crate) fn set(vm: &VmRef<'_, Vm>, request: &SetRequest) -> Result<(), Failure> {
     let shared = vm.state.shared();
     let (store, stats) = (&shared.store, &shared.stats);
 
     let slots = vm.kvm.lock_slots();
+    if request.attrs().is_private() {
+        if let Some(at) = first_in_place(vm, &slots, request.range()) {
+            return Err(Failure { error: EPERM, at });
+        }
+    }
     let stored = Unhurried(store, cond_resched);
     let Some(plan) = Plan::new(request, &stored, SetZap::of(vm.kvm.vm_type().into())) else {
         stats.set_unchanged();
         return Ok(());
     };
-    let reserved = store.reserve(&slots, plan.hull(), plan.change())?;
+    let reserved = store
+        .reserve(&slots, plan.hull(), plan.change())
+        .map_err(|error| Failure {
+            error,
+            at: request.range().start(),
+        })?;
     let zapped = zap::zap(&slots, &plan, shared);
     AttrStore::commit(reserved, &zapped);
     post::finish(zapped, &plan, store);

@@ -7,6 +7,7 @@
 use crate::{
     attrs::Attrs,
     debugfs,
+    gmem::Gmem,
     host::{
         debugfs::Folder,
         gfn::Gfn,
@@ -16,6 +17,7 @@ use crate::{
         },
         vm::SlotsGuard, //
     },
+    range::GfnRange,
     stats::{
         Alive,
         VmStats, //
@@ -24,10 +26,15 @@ use crate::{
         AttrStore,
         Exclusive, //
     },
+    KvmMemattr,
 };
 use kernel::{
     prelude::*,
     sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         Arc,
         SetOnce, //
     },
@@ -51,6 +58,8 @@ pub(crate) struct Vm {
     shared: Arc<Shared>,
     /// What an operator sees. Most VMs have no attributes, and none of that either.
     folder: SetOnce<Folder<Shared>>,
+    /// Does a guest_memfd say what's private, for some of the memory? Never unset.
+    in_place: Atomic<i32>,
     alive: Alive,
 }
 
@@ -73,9 +82,16 @@ impl Vm {
         let vm = Self {
             shared,
             folder: SetOnce::new(),
+            in_place: Atomic::new(0),
             alive,
         };
         Ok(KBox::new(vm, GFP_KERNEL_ACCOUNT)?)
+    }
+
+    /// Has a guest_memfd been created for the VM that says what's private?
+    #[inline]
+    fn has_in_place(&self) -> bool {
+        self.in_place.load(Relaxed) != 0
     }
 
     /// The store and the counters.
@@ -109,7 +125,43 @@ pub(crate) fn supported(vm: &VmRef<'_, Vm>) -> Attrs {
 pub(crate) fn is_private(vm: &VmRef<'_, Vm>, gfn: Gfn) -> bool {
     let state = vm.state.shared();
     state.stats.asked();
+    if vm.state.has_in_place() {
+        let in_place = |gmem: &Gmem, index| {
+            gmem.decides_for_guests().then(|| gmem.is_private(index))
+        };
+        if let Some(private) = vm.with_gmem::<KvmMemattr, _>(gfn, in_place).flatten() {
+            return private;
+        }
+    }
     state.store.get(gfn).is_private()
+}
+
+/// The first page of a range of which a guest_memfd says whether it's private, `slots` being held.
+pub(crate) fn first_in_place(
+    vm: &VmRef<'_, Vm>,
+    slots: &SlotsGuard<'_>,
+    range: &GfnRange,
+) -> Option<Gfn> {
+    if !vm.state.has_in_place() {
+        return None;
+    }
+    slots.find_slot(range.start(), range.end(), |slot| {
+        slot.with_gmem::<KvmMemattr, _>(|gmem, _| gmem.decides_for_guests())?
+            .then_some(slot.start().max(range.start()))
+    })
+}
+
+/// The state of the inode of a new guest_memfd.
+///
+/// # Errors
+///
+/// See [`Gmem::new`].
+pub(crate) fn new_gmem(vm: &VmRef<'_, Vm>, flags: u64) -> Result<Pin<KBox<Gmem>>> {
+    let gmem = Gmem::new(vm.kvm, flags)?;
+    if gmem.decides_for_guests() {
+        vm.state.in_place.store(1, Relaxed);
+    }
+    Ok(gmem)
 }
 
 /// Which accesses does the page deny? In any context.

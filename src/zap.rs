@@ -5,6 +5,7 @@
 #![deny(unsafe_code)]
 
 use crate::{
+    gmem::SlotRuns,
     host::{
         gfn::Gfn,
         invalidation::{
@@ -28,6 +29,7 @@ use crate::{
     },
     store::Quiesced,
     vm::Shared,
+    KvmMemattr,
 };
 
 impl From<RawVmType> for VmType {
@@ -91,13 +93,23 @@ pub(crate) fn next(
     private_mem: bool,
     vm: &Shared,
 ) -> Option<GfnRange> {
+    let scope = request.filter.into();
+    let range = GfnRange::new(request.start, request.end)?;
     let slot = SlotKind {
         user: request.slot.is_user(),
         gmem_only: request.slot.is_gmem_only(),
         private_mem,
     };
-    let range = GfnRange::new(request.start, request.end)?;
-    let part = next_part(request.filter.into(), slot, &vm.store, &range, from);
+    let in_place = request.slot.with_gmem::<KvmMemattr, _>(|gmem, index| {
+        let (gfn, gmem_only) = (request.slot.start(), false);
+        gmem.decides_for_guests().then(|| {
+            let runs = SlotRuns { gmem, gfn, index };
+            next_part(scope, SlotKind { gmem_only, ..slot }, &runs, &range, from)
+        })
+    });
+    let part = in_place
+        .flatten()
+        .unwrap_or_else(|| next_part(scope, slot, &vm.store, &range, from));
 
     let resumed = part.map_or(range.end(), |part| part.start());
     if let Some(kept) = GfnRange::new(from, resumed) {

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The folios of a guest_memfd.
+//!
+//! C header: [`include/linux/pagemap.h`](srctree/include/linux/pagemap.h)
+
+use super::{
+    bindings,
+    gfn::Index, //
+};
+use kernel::types::Opaque;
+
+/// How often a locked folio is looked at until it's left locked.
+const LOCK_TRIES: usize = 1000;
+
+/// A folio in the page cache of a guest_memfd.
+///
+/// # Invariants
+///
+/// A reference is to a folio that the caller holds a reference count of, in the page cache of an inode
+/// whose invalidate lock is held.
+#[repr(transparent)]
+pub(crate) struct Folio(Opaque<bindings::folio>);
+
+impl Folio {
+    /// # Safety
+    ///
+    /// `ptr` must be a folio of the page cache, with a reference count held and the invalidate lock of
+    /// its inode held, for the duration of `'a`.
+    pub(super) unsafe fn from_raw<'a>(ptr: *mut bindings::folio) -> &'a Self {
+        // SAFETY: Valid by the function's contract; `Folio` is transparent to the C type.
+        // INVARIANT: By the function's contract.
+        unsafe { &*ptr.cast() }
+    }
+
+    fn as_ptr(&self) -> *mut bindings::folio {
+        self.0.get()
+    }
+
+    /// First page of the folio.
+    pub(crate) fn index(&self) -> Index {
+        // SAFETY: The folio is in a page cache by the type invariant, so that its index is stable.
+        Index::new(unsafe { bindings::kma_folio_index(self.as_ptr()) } as u64)
+    }
+
+    /// Number of pages.
+    pub(crate) fn nr_pages(&self) -> u64 {
+        // SAFETY: The folio is valid by the type invariant.
+        (unsafe { bindings::kma_folio_nr_pages(self.as_ptr()) }) as u64
+    }
+
+    /// References beside those of the page cache and of whoever walks it: of user mappings, of
+    /// get_user_pages(), of page faults that are under way, of batches in which folios wait for
+    /// something.
+    pub(crate) fn has_other_references(&self) -> bool {
+        // SAFETY: The folio is valid by the type invariant.
+        let count = unsafe { bindings::kma_folio_ref_count(self.as_ptr()) };
+        i64::from(count) != self.nr_pages() as i64 + 1
+    }
+
+    /// Has it got a memory error?
+    pub(crate) fn is_poisoned(&self) -> bool {
+        // SAFETY: The folio is valid by the type invariant.
+        unsafe { bindings::kma_folio_is_poisoned(self.as_ptr()) }
+    }
+
+    /// Has it got contents? If not, it's zeroed before it's used.
+    pub(crate) fn is_uptodate(&self) -> bool {
+        // SAFETY: The folio is valid by the type invariant.
+        unsafe { bindings::kma_folio_is_uptodate(self.as_ptr()) }
+    }
+
+    /// Fills it with a byte, which is its contents from then on.
+    ///
+    /// A page fault may be about to zero a folio that hasn't got contents yet, for which it holds the
+    /// folio's lock. That's waited for, but not for ever: who handles a memory error holds the lock
+    /// until the invalidate lock is released.
+    pub(crate) fn fill(&self, byte: u8) {
+        let folio = self.as_ptr();
+        let locked = (0..LOCK_TRIES).any(|_| {
+            // SAFETY: The folio is valid by the type invariant.
+            let locked = unsafe { bindings::kma_folio_trylock(folio) };
+            if !locked {
+                super::sched::cond_resched();
+            }
+            locked
+        });
+        // SAFETY: The folio is valid by the type invariant, and nobody but guest and host, which have
+        // no mapping of it by now, relies on what's in it.
+        unsafe { bindings::kma_folio_fill(folio, byte) };
+        // SAFETY: The folio is valid by the type invariant.
+        unsafe { bindings::kma_folio_mark_uptodate(folio) };
+        if locked {
+            // SAFETY: The folio was locked above.
+            unsafe { bindings::kma_folio_unlock(folio) };
+        }
+    }
+}

@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A conversion of a guest_memfd's memory, from a checked request to its end.
+//!
+//! What can fail comes first, for the whole range: a page with a memory error, memory for the store, a
+//! page that is in use by others. Then guests lose their mappings, contents are dealt with, and the
+//! store says so. Faults of userspace wait for the invalidate lock meanwhile, faults of guests are
+//! retried. A signal may stop the work on contents, at a page: what's before it is converted then.
+//!
+//! Locks are taken in the order: 1. the invalidate lock, 2. mmu_lock, 3. the store's own. slots_lock
+//! isn't taken: as long as the invalidate lock is held, the file's memslots stay. There's no huge-page
+//! state to bring up to date, as a guest_memfd has no hugepages.
+
+#![deny(unsafe_code)]
+
+use crate::{
+    attrs::{
+        Attrs,
+        Change, //
+    },
+    content::{
+        default_policy,
+        Step,
+        Steps, //
+    },
+    gmem::Gmem,
+    host::{
+        folio::Folio,
+        gfn::Index,
+        gmem::{
+            drain_batches,
+            GmemGuard,
+            GmemInode,
+            GmemInvalidation, //
+        },
+        sched::signal_pending,
+    },
+    plan::changed,
+    policy::{
+        Direction,
+        Policy, //
+    },
+    range::IndexRange,
+    request::ConvertRequest,
+    scope::{
+        SetZap,
+        Zap,
+        ZapScope, //
+    },
+    stats::TOTALS,
+    store::{
+        Quiesced,
+        Store, //
+    },
+};
+use core::ops::ControlFlow;
+use kernel::{
+    prelude::*,
+    time::{
+        delay::fsleep,
+        Delta, //
+    },
+};
+
+/// How often references that aren't KVM's own are waited for, a page fault's for instance, and how
+/// long each time.
+const REFERENCE_TRIES: usize = 50;
+const REFERENCE_WAIT: Delta = Delta::from_micros(100);
+
+/// How many folios' contents are dealt with before a signal is heeded: a caller that is interrupted
+/// over and over gets on nevertheless.
+const FOLIOS_AT_LEAST: usize = 64;
+
+/// Why a conversion has failed, and where. What's before that is converted if the reason is `EINTR`,
+/// and nothing is otherwise.
+pub(crate) struct Failure {
+    pub(crate) error: Error,
+    pub(crate) at: Index,
+}
+
+impl Quiesced for GmemInvalidation<'_> {}
+
+/// Converts memory as requested.
+pub(crate) fn convert(
+    inode: &GmemInode,
+    gmem: &Gmem,
+    request: &ConvertRequest,
+) -> Result<(), Failure> {
+    let start = request.range().start();
+    let fail = |error| move |at| Failure { error, at };
+    if !gmem.in_place() {
+        return Err(fail(EPERM)(start));
+    }
+    let (step, policy) = step(gmem, request).ok_or(EOPNOTSUPP).map_err(|e| fail(e)(start))?;
+
+    let guard = inode.lock();
+    let Some(plan) = Plan::new(gmem, request) else {
+        return Ok(());
+    };
+    let hull = plan.hull;
+    plan.find(&guard, Folio::is_poisoned).map_err(fail(EHWPOISON))?;
+    let mut reserved = gmem
+        .store
+        .reserve(&guard, &hull, Change::to(plan.attrs))
+        .map_err(|error| fail(error)(start))?;
+
+    // From here on no guest begins to use a page, so that its references go away.
+    let _begun = guard.begin(hull.start(), hull.end());
+    if plan.attrs.is_private() {
+        settle(&guard, &plan).map_err(fail(EAGAIN))?;
+    }
+
+    let zapped = guard.zap(hull.start(), hull.end(), plan.goes_away.into());
+    let mut done = hull.end();
+    if policy != Policy::Preserve || step.always {
+        let mut folios = 0;
+        // Where it can't be stopped for lack of memory, it isn't.
+        let stop = |folio: &Folio| -> ControlFlow<()> {
+            (step.apply)(folio, policy);
+            folios += 1;
+            let end = Index::new(folio.index().raw() + folio.nr_pages());
+            if folios >= FOLIOS_AT_LEAST
+                && end < hull.end()
+                && signal_pending()
+                && reserved.shorten(end).is_ok()
+            {
+                done = end;
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        };
+        let _ = plan.folios(&guard, stop);
+    }
+    Store::commit(reserved, &zapped);
+
+    let pages = done.raw() - hull.start().raw();
+    TOTALS.converted(pages);
+    if done < hull.end() {
+        return Err(fail(EINTR)(done));
+    }
+    Ok(())
+}
+
+/// What is done to the contents, `None` if that's not supported.
+fn step(gmem: &Gmem, request: &ConvertRequest) -> Option<(Step, Policy)> {
+    let direction = if request.attrs().is_private() {
+        Direction::ToPrivate
+    } else {
+        Direction::ToShared
+    };
+    let step = Steps::of(gmem.vm_type).step(direction)?;
+    let policy = step.policies.choose(request.policy(), default_policy())?;
+    Some((step, policy))
+}
+
+/// Waits until all pages that become private are used by nobody else, with nothing mapped by userspace.
+///
+/// # Errors
+///
+/// The first page that is in use.
+fn settle(guard: &GmemGuard<'_>, plan: &Plan<'_>) -> Result<(), Index> {
+    guard.unmap(plan.hull.start(), plan.hull.end());
+
+    let mut drained = false;
+    let mut tries = 0;
+    while let Err(index) = plan.find(guard, Folio::has_other_references) {
+        if !drained {
+            drained = true;
+            drain_batches();
+            continue;
+        }
+        if tries == REFERENCE_TRIES {
+            return Err(index);
+        }
+        tries += 1;
+        fsleep(REFERENCE_WAIT);
+        // A page fault that had found its page before the lock was taken may have mapped it since.
+        guard.unmap(index, Index::new(index.raw() + 1));
+    }
+    Ok(())
+}
+
+/// What a request changes.
+///
+/// # Invariants
+///
+/// The first and the last page of `hull` aren't yet what they're to be, as long as the invalidate lock
+/// is held.
+struct Plan<'a> {
+    gmem: &'a Gmem,
+    hull: IndexRange,
+    attrs: Attrs,
+    /// The kind of mappings that goes away.
+    goes_away: ZapScope,
+}
+
+impl<'a> Plan<'a> {
+    /// Holds a request against what is stored. `None` if it changes nothing.
+    fn new(gmem: &'a Gmem, request: &ConvertRequest) -> Option<Self> {
+        let attrs = request.attrs();
+        let mut runs = changed(&gmem.store, request.range(), attrs);
+        let first = runs.next()?;
+        let last = runs.last().unwrap_or(first);
+        let zap = ZapScope::of_change(SetZap::KindThatGoesAway, first.attrs, attrs);
+        // INVARIANT: From the first page that changes to the last.
+        Some(Self {
+            gmem,
+            hull: IndexRange::new(first.range.start(), last.range.end())?,
+            attrs,
+            goes_away: match zap {
+                Zap::Pages(scope) => scope,
+                Zap::Nothing | Zap::WhereLarger => ZapScope::BOTH,
+            },
+        })
+    }
+
+    /// Looks at all folios of the pages that change, in order, until `look` breaks.
+    fn folios<B>(
+        &self,
+        guard: &GmemGuard<'_>,
+        mut look: impl FnMut(&Folio) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
+        changed(&self.gmem.store, &self.hull, self.attrs).try_for_each(|run| {
+            guard.folios(run.range.start(), run.range.end(), &mut look)
+        })
+    }
+
+    /// Finds the first folio of the pages that change that `is` true of.
+    fn find(&self, guard: &GmemGuard<'_>, is: fn(&Folio) -> bool) -> Result<(), Index> {
+        match self.folios(guard, |folio| {
+            if is(folio) {
+                ControlFlow::Break(folio.index())
+            } else {
+                ControlFlow::Continue(())
+            }
+        }) {
+            ControlFlow::Break(index) => Err(index),
+            ControlFlow::Continue(()) => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Content policies: what userspace can ask for, and what it gets.
+//!
+//! Uses nothing but `core`, so that it can be compiled and tested on any host.
+
+#![deny(unsafe_code)]
+
+/// Which side pages change to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    /// From shared to private.
+    ToPrivate,
+    /// From private to shared.
+    ToShared,
+}
+
+/// What is promised of the contents of pages that change sides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Policy {
+    /// They're zeros.
+    Zero,
+    /// They stay.
+    Preserve,
+    /// Nothing.
+    None,
+}
+
+/// A set of policies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Policies(u64);
+
+impl Policies {
+    /// No policy.
+    pub(crate) const NONE: Self = Self(0);
+    /// All of them.
+    pub(crate) const ALL: Self = Self(0b111);
+
+    /// One policy.
+    pub(crate) const fn of(policy: Policy) -> Self {
+        Self(match policy {
+            Policy::Zero => 1 << 0,
+            Policy::Preserve => 1 << 1,
+            Policy::None => 1 << 2,
+        })
+    }
+
+    /// The set as userspace knows it: a flag for each policy.
+    pub(crate) const fn raw(self) -> u64 {
+        self.0
+    }
+
+    /// Is the policy in the set?
+    pub(crate) const fn contains(self, policy: Policy) -> bool {
+        self.0 & Self::of(policy).0 != 0
+    }
+
+    /// The policies that are in one of both.
+    pub(crate) const fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// The policy that userspace's flags ask for, if they ask for one. An error if they have more than
+    /// one, or something else.
+    pub(crate) fn parse(flags: u64) -> Result<Option<Policy>, Unknown> {
+        match flags {
+            0 => Ok(None),
+            _ => [Policy::Zero, Policy::Preserve, Policy::None]
+                .into_iter()
+                .find(|policy| flags == Self::of(*policy).0)
+                .map(Some)
+                .ok_or(Unknown),
+        }
+    }
+
+    /// What's done where `asked` is asked for, or nothing, and the default is `default`. `None` if the
+    /// policy that was asked for isn't in the set; a default that isn't promises nothing instead.
+    pub(crate) fn choose(self, asked: Option<Policy>, default: Policy) -> Option<Policy> {
+        match asked {
+            Some(policy) => self.contains(policy).then_some(policy),
+            None if self.contains(default) => Some(default),
+            None => Some(Policy::None),
+        }
+    }
+}
+
+/// Flags that ask for no single policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Unknown;
+
+#[cfg(any(test, KMA_KUNIT))]
+#[cfg_attr(
+    KMA_KUNIT,
+    allow(unsafe_code),
+    kernel::prelude::kunit_tests(kvm_memattr_policy)
+)]
+mod tests {
+    use super::*;
+
+    const EACH: [Policy; 3] = [Policy::Zero, Policy::Preserve, Policy::None];
+
+    #[test]
+    fn flags_are_those_of_the_uapi() {
+        assert!(Policies::parse(0) == Ok(None));
+        assert!(Policies::parse(1) == Ok(Some(Policy::Zero)));
+        assert!(Policies::parse(2) == Ok(Some(Policy::Preserve)));
+        assert!(Policies::parse(4) == Ok(Some(Policy::None)));
+        assert!(Policies::ALL.raw() == 7);
+    }
+
+    #[test]
+    fn two_policies_and_unknown_flags_are_refused() {
+        for flags in [3, 5, 6, 7] {
+            assert!(Policies::parse(flags) == Err(Unknown));
+        }
+        for bit in 3..64 {
+            assert!(Policies::parse(1 << bit) == Err(Unknown));
+            assert!(Policies::parse(1 << bit | 1) == Err(Unknown));
+        }
+    }
+
+    #[test]
+    fn what_is_asked_for_is_given_or_refused() {
+        for policy in EACH {
+            for default in EACH {
+                assert!(Policies::ALL.choose(Some(policy), default) == Some(policy));
+                assert!(Policies::NONE.choose(Some(policy), default).is_none());
+            }
+        }
+    }
+
+    #[test]
+    fn the_default_is_never_refused() {
+        for default in EACH {
+            assert!(Policies::ALL.choose(None, default) == Some(default));
+            assert!(Policies::NONE.choose(None, default) == Some(Policy::None));
+        }
+    }
+}
