@@ -27,9 +27,17 @@ enum kma_kind {
 	KMA_KIND_NEW,
 };
 
+/* What a page is filled with whose contents nobody is to rely on. */
+#define KMA_JUNK	0xababababababababull
+
+#define KMA_PAGE_WORDS	(PAGE_SIZE / sizeof(u64))
+
 enum kma_op {
 	KMA_OP_READ,
 	KMA_OP_WRITE,
+	/* As those, with all words of a page and not the first alone. */
+	KMA_OP_SCAN,
+	KMA_OP_FILL,
 };
 
 struct kma_cmd {
@@ -45,6 +53,7 @@ struct kma_seen {
 	u64 private;
 	u64 fresh;
 	u64 zero;
+	u64 junk;
 };
 
 struct kma_faults {
@@ -66,41 +75,74 @@ static inline u64 kma_word(enum kma_kind kind, u64 gpa)
 	return (u64)kind << 56 | gpa;
 }
 
-static void kma_guest_look(u64 gpa, u64 bit, struct kma_seen *seen)
+/* For the guest and the host: what the word of a page says. */
+static void kma_sort(u64 word, u64 gpa, u64 bit, struct kma_seen *seen)
 {
-	u64 word = READ_ONCE(*(u64 *)gpa);
-
 	if (word == kma_word(KMA_KIND_SHARED, gpa))
 		seen->shared |= bit;
 	else if (word == kma_word(KMA_KIND_PRIVATE, gpa))
 		seen->private |= bit;
 	else if (word == kma_word(KMA_KIND_NEW, gpa))
 		seen->fresh |= bit;
+	else if (word == KMA_JUNK)
+		seen->junk |= bit;
 	else if (!word)
 		seen->zero |= bit;
+}
+
+/* A page with a word that does not go with the first one holds garbage. */
+static void kma_scan_page(const u64 *page, u64 gpa, u64 bit, struct kma_seen *seen)
+{
+	u64 first = READ_ONCE(page[0]);
+	u64 step = first && first != KMA_JUNK ? sizeof(*page) : 0;
+
+	for (u64 i = 1; i < KMA_PAGE_WORDS; i++) {
+		if (READ_ONCE(page[i]) != first + i * step)
+			return;
+	}
+	kma_sort(first, gpa, bit, seen);
+}
+
+static void kma_fill_page(u64 *page, u64 gpa, u64 kind)
+{
+	for (u64 i = 0; i < KMA_PAGE_WORDS; i++)
+		WRITE_ONCE(page[i], kma_word(kind, gpa + i * sizeof(*page)));
+}
+
+static void kma_guest_do(struct kma_cmd *cmd, u64 gpa, u64 bit, struct kma_seen *seen)
+{
+	u64 *page = (u64 *)gpa;
+
+	switch (READ_ONCE(cmd->op)) {
+	case KMA_OP_READ:
+		kma_sort(READ_ONCE(*page), gpa, bit, seen);
+		break;
+	case KMA_OP_WRITE:
+		WRITE_ONCE(*page, kma_word(READ_ONCE(cmd->kind), gpa));
+		break;
+	case KMA_OP_SCAN:
+		kma_scan_page(page, gpa, bit, seen);
+		break;
+	case KMA_OP_FILL:
+		kma_fill_page(page, gpa, READ_ONCE(cmd->kind));
+		break;
+	}
 }
 
 static void kma_guest_code(u64 vcpu_id)
 {
 	struct kma_cmd *cmd = &kma_cmds[vcpu_id];
 	struct kma_seen seen = {};
-	u64 gpa, bit, i;
+	u64 bit, i;
 
 	for (;;) {
-		GUEST_SYNC4(seen.shared, seen.private, seen.fresh, seen.zero);
+		GUEST_SYNC5(seen.shared, seen.private, seen.fresh, seen.zero, seen.junk);
 
 		memset(&seen, 0, sizeof(seen));
 		for (i = 0; i < KMA_PAGES; i++) {
 			bit = 1ull << i;
-			gpa = READ_ONCE(cmd->gva) + i * PAGE_SIZE;
-			if (!(READ_ONCE(cmd->pages) & bit))
-				continue;
-
-			if (READ_ONCE(cmd->op) == KMA_OP_READ)
-				kma_guest_look(gpa, bit, &seen);
-			else
-				WRITE_ONCE(*(u64 *)gpa,
-					   kma_word(READ_ONCE(cmd->kind), gpa));
+			if (READ_ONCE(cmd->pages) & bit)
+				kma_guest_do(cmd, READ_ONCE(cmd->gva) + i * PAGE_SIZE, bit, &seen);
 		}
 	}
 }
@@ -123,6 +165,7 @@ static inline struct kma_seen kma_finish(struct kvm_vcpu *vcpu)
 		.private = uc.args[1],
 		.fresh = uc.args[2],
 		.zero = uc.args[3],
+		.junk = uc.args[4],
 	};
 }
 
@@ -162,6 +205,21 @@ static inline void kma_write(struct kma_guest *g, u64 pages, enum kma_kind kind)
 	kma_write_by(g->vcpu, g->gpa, pages, kind);
 }
 
+static inline u64 kma_pages_of(const struct kma_seen *seen)
+{
+	return seen->shared | seen->private | seen->fresh | seen->zero | seen->junk;
+}
+
+/* Somebody has looked at the pages: @want and nothing else is what was seen. */
+static inline void kma_assert_seen(const char *who, struct kma_seen seen, struct kma_seen want)
+{
+	TEST_ASSERT(!memcmp(&seen, &want, sizeof(seen)),
+		    "%s sees shared %016lx private %016lx new %016lx zero %016lx junk %016lx\n"
+		    "  not shared %016lx private %016lx new %016lx zero %016lx junk %016lx", who,
+		    seen.shared, seen.private, seen.fresh, seen.zero, seen.junk,
+		    want.shared, want.private, want.fresh, want.zero, want.junk);
+}
+
 /*
  * The guest reads the pages and sees what is wanted and nothing else. Returns
  * the page faults that it took: @fixed ended in a mapping.
@@ -172,18 +230,25 @@ static inline struct kma_faults kma_look(struct kma_guest *g, struct kma_seen wa
 		.taken = vcpu_get_stat(g->vcpu, pf_taken),
 		.fixed = vcpu_get_stat(g->vcpu, pf_fixed),
 	};
-	struct kma_seen seen;
 
-	seen = kma_read(g, want.shared | want.private | want.fresh | want.zero);
-	TEST_ASSERT(!memcmp(&seen, &want, sizeof(seen)),
-		    "the guest sees shared %016lx private %016lx new %016lx zero %016lx\n"
-		    "  not          shared %016lx private %016lx new %016lx zero %016lx",
-		    seen.shared, seen.private, seen.fresh, seen.zero,
-		    want.shared, want.private, want.fresh, want.zero);
+	kma_assert_seen("the guest", kma_read(g, kma_pages_of(&want)), want);
 
 	faults.taken = vcpu_get_stat(g->vcpu, pf_taken) - faults.taken;
 	faults.fixed = vcpu_get_stat(g->vcpu, pf_fixed) - faults.fixed;
 	return faults;
+}
+
+/* All of each page, and not its first word alone. */
+static inline void kma_scan(struct kma_guest *g, struct kma_seen want)
+{
+	kma_issue(g->vcpu, KMA_OP_SCAN, g->gpa, kma_pages_of(&want), 0);
+	kma_assert_seen("the guest", kma_finish(g->vcpu), want);
+}
+
+static inline void kma_fill(struct kma_guest *g, u64 pages, enum kma_kind kind)
+{
+	kma_issue(g->vcpu, KMA_OP_FILL, g->gpa, pages, kind);
+	kma_finish(g->vcpu);
 }
 
 #define KMA_SEEN(...)	((struct kma_seen) { __VA_ARGS__ })
