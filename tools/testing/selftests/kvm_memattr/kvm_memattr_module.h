@@ -30,7 +30,7 @@ static inline int kma_refcnt(void)
 	return count;
 }
 
-static inline int __kma_load(void)
+static inline int __kma_load_with(const char *parameters)
 {
 	const char *path = getenv("KVM_MEMATTR_KO");
 	int fd, ret;
@@ -41,9 +41,14 @@ static inline int __kma_load(void)
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return fd;
-	ret = syscall(__NR_finit_module, fd, "", 0);
+	ret = syscall(__NR_finit_module, fd, parameters, 0);
 	close(fd);
 	return ret;
+}
+
+static inline int __kma_load(void)
+{
+	return __kma_load_with("");
 }
 
 static inline void kma_load(void)

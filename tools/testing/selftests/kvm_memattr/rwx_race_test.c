@@ -6,11 +6,11 @@
  * Of two vCPUs each loses what is denied to it, and one that isn't goes on.
  */
 /* modes: npt=0 tdp_mmu=0 */
-#include <pthread.h>
 #include <semaphore.h>
 
 #include <linux/bitmap.h>
 
+#include "kvm_memattr_race.h"
 #include "kvm_memattr_random.h"
 #include "kvm_memattr_rwx_huge.h"
 #include "svm_util.h"
@@ -21,9 +21,6 @@
 
 /* For a vCPU to exit or to go on: far longer than it takes. */
 #define RACE_SECONDS	20
-
-/* zap_race_test.c says which vCPUs are lost, and why: not by KVM. */
-#define RACE_ATTEMPTS	3
 
 /* Never there while the guest may read it. */
 #define SECRET		0x5ec2e75ec2e75ec2ull
@@ -84,21 +81,6 @@ struct race {
 	bool lost;
 };
 
-static void on_signal(int sig)
-{
-}
-
-static bool is_lost(struct race *race)
-{
-	struct kvm_regs regs;
-
-	if (race->g.vcpu->run->exit_reason == KVM_EXIT_SHUTDOWN)
-		return true;
-
-	vcpu_regs_get(race->g.vcpu, &regs);
-	return race->interrupted && regs.rip >> 63;
-}
-
 static void *hammer_thread(void *arg)
 {
 	struct race *race = arg;
@@ -118,7 +100,7 @@ static void *hammer_thread(void *arg)
 			continue;
 		}
 
-		if ((!ret || errno == EINTR) && is_lost(race)) {
+		if ((!ret || errno == EINTR) && race_is_lost(vcpu, race->interrupted)) {
 			WRITE_ONCE(race->lost, true);
 			sem_post(&race->stopped);
 			return NULL;
@@ -155,13 +137,12 @@ static void start_races(struct race *races, int nr, u32 type, const struct racer
 {
 	struct rwx_guest g = { .gpa = KMA_GPA, .nr_pages = RWX_BLOCK };
 	struct vm_shape shape = { .mode = VM_MODE_DEFAULT, .type = type };
-	struct sigaction action = { .sa_handler = on_signal };
 	struct kvm_vcpu *vcpus[RWX_VCPUS];
 
 	g.vm = __vm_create_with_vcpus(shape, nr, 0, hammer_code, vcpus);
 	rwx_add_slot(&g, VM_MEM_SRC_ANONYMOUS_THP, slot_flags);
 	virt_map_level(g.vm, g.gpa, g.gpa, g.nr_pages * PAGE_SIZE, PG_LEVEL_2M);
-	sigaction(SIGUSR1, &action, NULL);
+	race_catch_signal();
 
 	for (int i = 0; i < nr; i++) {
 		struct race *race = &races[i];

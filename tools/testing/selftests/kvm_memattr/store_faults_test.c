@@ -5,158 +5,16 @@
  * full effect. Fault injection is not in the release kernel.
  */
 /* variants: debug */
-#include <sys/mman.h>
-
+#include "kvm_memattr_faults.h"
 #include "kvm_memattr_guest.h"
 #include "kvm_memattr_module.h"
 
-#define FAILSLAB	"/sys/kernel/debug/failslab/"
-#define FAIL_PAGE	"/sys/kernel/debug/fail_page_alloc/"
-
-/* What a node of the store takes, in which a budget is counted. */
-#define NODE_BYTES	576
-#define ENOUGH_TIMES	1000000
-
-/* No request makes as many allocations. */
-#define MOST_FAULTS	20000
-
-enum how {
-	/* One allocation fails, and what is tried in its place does not. */
-	NTH_FAILS,
-	/* Memory has run out: all fail from some point on. */
-	ALL_FAIL_FROM,
-};
-
-/* Open, as opening allocates. */
-struct knobs {
-	int nth;
-	int make_fail;
-	int times;
-	int space;
-};
-
-static void write_knob(int fd, long value)
-{
-	char text[32];
-	int len = snprintf(text, sizeof(text), "%ld\n", value);
-
-	TEST_ASSERT(write(fd, text, len) == len, "cannot write %ld: %s", value, strerror(errno));
-}
-
-static int open_knob(const char *path)
-{
-	int fd = open(path, O_RDWR | O_CLOEXEC);
-
-	TEST_ASSERT(fd >= 0, "cannot open %s: %s", path, strerror(errno));
-	return fd;
-}
-
-static long read_once(const char *path)
-{
-	char text[32] = {};
-	int fd = open_knob(path);
-
-	TEST_ASSERT(read(fd, text, sizeof(text) - 1) > 0, "cannot read %s: %s", path,
-		    strerror(errno));
-	close(fd);
-	return atol(text);
-}
-
-static void write_once(const char *path, const char *text)
-{
-	int fd = open_knob(path);
-
-	TEST_ASSERT(write(fd, text, strlen(text)) == strlen(text), "cannot write %s: %s", path,
-		    strerror(errno));
-	close(fd);
-}
-
-/*
- * Faults in all kinds of allocations, of this task only, with no word in the log:
- * what each knob is set to, if it is before a request, and what it was at boot.
- */
-static const struct {
-	const char *path;
-	const char *for_faults;
-	const char *at_boot;
-} knob_values[] = {
-	{ FAILSLAB "ignore-gfp-wait", "N", "Y" },
-	{ FAIL_PAGE "ignore-gfp-wait", "N", "Y" },
-	{ FAIL_PAGE "ignore-gfp-highmem", "N", "Y" },
-	{ FAIL_PAGE "min-order", "0", "1" },
-	{ FAILSLAB "verbose", "0", "2" },
-	{ FAIL_PAGE "verbose", "0", "2" },
-	{ FAILSLAB "space", NULL, "0" },
-	{ FAILSLAB "times", NULL, "1" },
-	{ FAILSLAB "task-filter", "Y", "N" },
-};
-
-static void knobs_open(struct knobs *knobs, enum how how)
-{
-	char path[64];
-
-	for (int i = 0; i < ARRAY_SIZE(knob_values); i++) {
-		if (knob_values[i].for_faults)
-			write_once(knob_values[i].path, knob_values[i].for_faults);
-	}
-	write_once(FAILSLAB "interval", "1");
-	write_once(FAILSLAB "probability", how == ALL_FAIL_FROM ? "100" : "0");
-
-	snprintf(path, sizeof(path), "/proc/self/task/%d/fail-nth", kvm_gettid());
-	knobs->nth = open_knob(path);
-	snprintf(path, sizeof(path), "/proc/self/task/%d/make-it-fail", kvm_gettid());
-	knobs->make_fail = open_knob(path);
-	knobs->times = open_knob(FAILSLAB "times");
-	knobs->space = open_knob(FAILSLAB "space");
-
-	/* The faults are for the request, not for the pages that the test itself needs. */
-	TEST_ASSERT(!mlockall(MCL_CURRENT | MCL_FUTURE), "mlockall: %s", strerror(errno));
-}
-
-static void knobs_reset(void)
-{
-	write_once(FAILSLAB "probability", "0");
-	for (int i = ARRAY_SIZE(knob_values) - 1; i >= 0; i--)
-		write_once(knob_values[i].path, knob_values[i].at_boot);
-}
-
 /* Faults, and the VM whose requests meet them. */
 struct subject {
-	enum how how;
 	struct knobs knobs;
 	struct kvm_vm *vm;
 	struct kma_view view;
 };
-
-static void faults_begin(const struct subject *s, long n)
-{
-	const struct knobs *knobs = &s->knobs;
-
-	if (s->how == NTH_FAILS) {
-		write_knob(knobs->nth, n);
-		return;
-	}
-	write_knob(knobs->times, ENOUGH_TIMES);
-	write_knob(knobs->space, n * NODE_BYTES);
-	write_knob(knobs->make_fail, 1);
-}
-
-/* Returns whether there was a fault. */
-static bool faults_end(const struct subject *s)
-{
-	const struct knobs *knobs = &s->knobs;
-	char text[32] = {};
-
-	if (s->how == NTH_FAILS) {
-		/* It counts down to 0. Reading is no allocation, opening is. */
-		TEST_ASSERT(pread(knobs->nth, text, sizeof(text) - 1, 0) > 0,
-			    "cannot read fail-nth: %s", strerror(errno));
-		write_knob(knobs->nth, 0);
-		return !atol(text);
-	}
-	write_knob(knobs->make_fail, 0);
-	return read_once(FAILSLAB "times") != ENOUGH_TIMES;
-}
 
 FIXTURE(faults) {
 	struct subject subject;
@@ -180,11 +38,10 @@ FIXTURE_SETUP(faults)
 	struct subject *s = &self->subject;
 
 	KMA_REQUIRE_PROTECTED_VMS();
-	s->how = variant->how;
 	s->vm = vm_create_barebones_type(KVM_X86_SW_PROTECTED_VM);
 	s->view = kma_view_of(s->vm);
 	self->armed = true;
-	knobs_open(&s->knobs, s->how);
+	knobs_open(&s->knobs, variant->how);
 }
 
 /* In the parent, so that a test that fails leaves no fault behind. */
@@ -337,11 +194,11 @@ static long each_allocation_fails(struct subject *s, const struct shape *shape)
 		make_before(s, shape);
 		before = state_of(&s->view);
 
-		faults_begin(s, n);
+		faults_begin(&s->knobs, n);
 		ret = __kma_set(s->vm, shape->request.first * PAGE_SIZE,
 				shape->request.nr * PAGE_SIZE, shape->request.attributes);
 		err = errno;
-		injected = faults_end(s);
+		injected = faults_end(&s->knobs);
 
 		after = state_of(&s->view);
 		if (ret) {
@@ -379,7 +236,7 @@ TEST_F_TIMEOUT(faults, set_that_meets_a_fault_fails_as_a_whole_or_succeeds, 800)
 		if (shapes[i].takes_none)
 			TEST_ASSERT_EQ(failed, 0);
 		else
-			TEST_ASSERT(failed || s->how == NTH_FAILS,
+			TEST_ASSERT(failed || s->knobs.how == NTH_FAILS,
 				    "%s: without memory, and never failed", shapes[i].name);
 	}
 }
@@ -435,11 +292,11 @@ static void each_failure_leaves_mappings(struct subject *s, struct kma_guest *g,
 		int ret, err;
 
 		TEST_ASSERT(n < MOST_FAULTS, "%s: does not come to an end", m->name);
-		faults_begin(s, n);
+		faults_begin(&s->knobs, n);
 		ret = __kma_set(g->vm, m->request.first * PAGE_SIZE,
 				m->request.nr * PAGE_SIZE, m->request.attributes);
 		err = errno;
-		injected = faults_end(s);
+		injected = faults_end(&s->knobs);
 
 		if (ret) {
 			TEST_ASSERT(injected && err == ENOMEM, "%s, fault %ld: %s", m->name, n,
@@ -457,7 +314,7 @@ static void each_failure_leaves_mappings(struct subject *s, struct kma_guest *g,
 	printf("# figure: %s: %ld times ENOMEM, and the guest has kept its mappings\n", m->name,
 	       failed);
 	/* Where one allocation fails, another may serve in its place. */
-	TEST_ASSERT(failed || s->how == NTH_FAILS, "%s: without memory, and never failed",
+	TEST_ASSERT(failed || s->knobs.how == NTH_FAILS, "%s: without memory, and never failed",
 		    m->name);
 	free(before);
 }
@@ -483,16 +340,14 @@ TEST_F(faults, request_that_changes_nothing_meets_no_fault)
 	const struct step none = { 2 * TIB, TIB, 0 };
 
 	set(s->vm, &whole);
-	faults_begin(s, 1);
+	faults_begin(&s->knobs, 1);
 	set(s->vm, &part);
 	set(s->vm, &none);
-	TEST_ASSERT(!faults_end(s), "it has allocated memory");
+	TEST_ASSERT(!faults_end(&s->knobs), "it has allocated memory");
 }
 
-/* Not the creation of a VM: where it fails, KVM's own sev_vm_destroy() warns. */
-TEST_F_TIMEOUT(faults, guest_memfd_whose_creation_fails_leaves_nothing, 800)
+static void each_failure_leaves_no_file(struct subject *s, u64 flags)
 {
-	struct subject *s = &self->subject;
 	u64 before = kma_total("gmem_inodes_alive");
 	long n, failed = 0;
 	bool injected;
@@ -502,10 +357,10 @@ TEST_F_TIMEOUT(faults, guest_memfd_whose_creation_fails_leaves_nothing, 800)
 		int fd, err;
 
 		TEST_ASSERT(n < MOST_FAULTS, "does not come to an end");
-		faults_begin(s, n);
-		fd = __vm_create_guest_memfd(s->vm, KMA_SIZE, 0);
+		faults_begin(&s->knobs, n);
+		fd = __vm_create_guest_memfd(s->vm, KMA_SIZE, flags);
 		err = errno;
-		injected = faults_end(s);
+		injected = faults_end(&s->knobs);
 
 		if (fd < 0) {
 			TEST_ASSERT(injected && err == ENOMEM, "fault %ld: %s%s", n, strerror(err),
@@ -517,9 +372,16 @@ TEST_F_TIMEOUT(faults, guest_memfd_whose_creation_fails_leaves_nothing, 800)
 		KMA_WAIT_FOR(kma_total("gmem_inodes_alive") == before);
 	}
 	KMA_WAIT_FOR(kma_refcnt() == refcnt);
-	printf("# figure: creating a guest_memfd: %ld faults, %ld times ENOMEM\n", n - 2,
-	       failed);
+	printf("# figure: creating a guest_memfd, flags %#lx: %ld faults, %ld times ENOMEM\n",
+	       flags, n - 2, failed);
 	TEST_ASSERT(failed, "it never failed");
+}
+
+/* Not the creation of a VM: where it fails, KVM's own sev_vm_destroy() warns. */
+TEST_F_TIMEOUT(faults, guest_memfd_whose_creation_fails_leaves_nothing, 800)
+{
+	each_failure_leaves_no_file(&self->subject, 0);
+	each_failure_leaves_no_file(&self->subject, GUEST_MEMFD_FLAG_MMAP);
 }
 
 TEST_HARNESS_MAIN

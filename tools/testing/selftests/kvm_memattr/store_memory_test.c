@@ -7,6 +7,7 @@
 #include "kvm_memattr_guest.h"
 #include "kvm_memattr_module.h"
 #include "kvm_memattr_random.h"
+#include "kvm_memattr_slab.h"
 
 #define TIB		BIT_ULL(40)
 #define GIB		((u64)SZ_1G)
@@ -229,49 +230,23 @@ TEST_F_TIMEOUT(memory, page_by_page_in_any_order_comes_to_the_same_as_at_once, 3
 
 #define SLAB		"radix_tree_node"
 
-/*
- * What is in use of the slab that nodes come from, by anyone. KASAN and the
- * CPUs hold on to what was freed until they're asked to let go.
- */
-static u64 slab_nodes(void)
-{
-	unsigned long active;
-	char line[256];
-	FILE *file;
-
-	file = fopen("/sys/kernel/slab/" SLAB "/shrink", "w");
-	TEST_ASSERT(file, "cannot open the slab's shrink: %s", strerror(errno));
-	fprintf(file, "1\n");
-	fclose(file);
-
-	file = fopen("/proc/slabinfo", "r");
-	TEST_ASSERT(file, "cannot open /proc/slabinfo: %s", strerror(errno));
-	while (fgets(line, sizeof(line), file)) {
-		if (sscanf(line, SLAB " %lu", &active) == 1) {
-			fclose(file);
-			return active;
-		}
-	}
-	TEST_FAIL("/proc/slabinfo has no line '%s'", SLAB);
-}
-
 TEST_F_TIMEOUT(memory, slab_agrees_and_gets_the_nodes_back, 300)
 {
-	const u64 before = slab_nodes();
+	const u64 before = kma_slab_objects(SLAB);
 	u64 nodes;
 
 	set_every_other_page(self->vm, KMA_GPA, GIB);
 	nodes = held(&self->view).nodes;
 	TEST_ASSERT(nodes >= GIB / PAGE_SIZE / FANOUT, "only %lu nodes", nodes);
-	TEST_ASSERT(slab_nodes() >= before + nodes * 9 / 10,
+	TEST_ASSERT(kma_slab_objects(SLAB) >= before + nodes * 9 / 10,
 		    "the store has %lu nodes, and the slab %lu, after %lu without", nodes,
-		    slab_nodes(), before);
+		    kma_slab_objects(SLAB), before);
 
 	/* They're freed after a grace period; some others come and go meanwhile. */
 	kma_set(self->vm, KMA_GPA, GIB, KMA_PRIVATE);
-	KMA_WAIT_FOR(slab_nodes() < before + nodes / 10);
+	KMA_WAIT_FOR(kma_slab_objects(SLAB) < before + nodes / 10);
 	printf("# figure: " SLAB ": %lu more when fragmented, %ld more when uniform again\n",
-	       nodes, (long)(slab_nodes() - before));
+	       nodes, (long)(kma_slab_objects(SLAB) - before));
 
 	kma_set(self->vm, KMA_GPA, GIB, 0);
 	ASSERT_EMPTY();

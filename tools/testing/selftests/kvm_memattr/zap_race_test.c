@@ -6,6 +6,7 @@
  * has not put a huge page over the boundary.
  */
 #include "kvm_memattr_huge.h"
+#include "kvm_memattr_race.h"
 
 /* A module that forgets its invalidation range is found within 25 rounds. */
 #define RACE_ROUNDS	200
@@ -23,7 +24,6 @@
  * which that vCPU was seen at work; one that loses it every time has not QEMU
  * to blame. Documentation/testing.rst has more on it.
  */
-#define RACE_ATTEMPTS	3
 #define RACE_STOP_SECONDS	4
 
 static struct {
@@ -67,18 +67,6 @@ struct race {
 	bool lost;
 };
 
-/* Was this vCPU lost by the emulation, rather than by KVM? */
-static bool is_lost(struct race *race, struct kvm_vcpu *vcpu)
-{
-	struct kvm_regs regs;
-
-	if (vcpu->run->exit_reason == KVM_EXIT_SHUTDOWN)
-		return true;
-
-	vcpu_regs_get(vcpu, &regs);
-	return race->interrupted && regs.rip >> 63;
-}
-
 static void *hammer_thread(void *arg)
 {
 	struct race *race = arg;
@@ -94,7 +82,7 @@ static void *hammer_thread(void *arg)
 		    vcpu->run->exit_reason == KVM_EXIT_MEMORY_FAULT)
 			continue;
 
-		if ((!ret || errno == EINTR) && is_lost(race, vcpu)) {
+		if ((!ret || errno == EINTR) && race_is_lost(vcpu, race->interrupted)) {
 			WRITE_ONCE(race->lost, true);
 			return NULL;
 		}
@@ -116,14 +104,8 @@ static void *hammer_thread(void *arg)
 	}
 }
 
-static void on_signal(int sig)
-{
-}
-
 static void start_race(struct race *race)
 {
-	struct sigaction action = { .sa_handler = on_signal };
-
 	*race = (struct race) { .rounds = race->rounds };
 	hammer.stop = false;
 	hammer.rounds = 0;
@@ -132,7 +114,7 @@ static void start_race(struct race *race)
 	race->region = memslot2region(race->vm, KMA_SLOT);
 	sync_global_to_guest(race->vm, hammer);
 
-	sigaction(SIGUSR1, &action, NULL);
+	race_catch_signal();
 	kvm_pthread_create(&race->thread, NULL, hammer_thread, race);
 }
 
