@@ -1,0 +1,785 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Conversions in place while others use the pages: vCPUs, userspace, holes and
+ * allocations, other conversions, slots that come and go, and memory errors. A
+ * page is in one state or the other for each of them, and when a conversion has
+ * returned, it is in the new one.
+ */
+/* seconds: release 600, debug 2400 */
+#include "kvm_memattr_gmem.h"
+#include "kvm_memattr_observe.h"
+#include "kvm_memattr_race.h"
+#include "kvm_memattr_random.h"
+
+#define RACE_ROUNDS		150
+#define RACE_STOP_SECONDS	20
+
+/* For each stage of a round, so that others see some of it. */
+#define STAGE_US		300
+
+/*
+ * What the pages are, as long as others see the same phase before and after they
+ * look. A phase is the round and one of these.
+ */
+enum stage {
+	/* Nothing that can be relied on. */
+	STAGE_ANY,
+	/* What was before, or what is after a conversion. */
+	STAGE_CHANGES,
+	/* What is after it. */
+	STAGE_CHANGED,
+	NR_STAGES,
+};
+
+/* The guest's, shared with the host. */
+static struct {
+	u64 stop;
+	u64 phase;
+	/* Do pages turn into junk, or keep what they have? */
+	u64 junk;
+	/* Whether the guest leaves a count of its own in each page. */
+	u64 counts;
+	u64 rounds[KMA_VCPUS];
+} hammer;
+
+/* Where in a page the guest looks, in this order. */
+static const u64 looks[] = { 0, 1, 255, 510 };
+
+/* The last word of a page, and one that nothing else uses, by vCPU. */
+#define COUNT_WORD(_vcpu)	(KMA_PAGE_WORDS - 1 - 2 * (_vcpu))
+
+/* One page: all of its words are of before, or of after, or those that come first are. */
+static void hammer_look(u64 gpa)
+{
+	u64 phase = READ_ONCE(hammer.phase), words[ARRAY_SIZE(looks)], after;
+	bool junk = phase % NR_STAGES == STAGE_CHANGED && READ_ONCE(hammer.junk);
+
+	for (int i = 0; i < ARRAY_SIZE(looks); i++)
+		words[i] = READ_ONCE(((u64 *)gpa)[looks[i]]);
+	after = READ_ONCE(hammer.phase);
+	if (phase != after || phase % NR_STAGES == STAGE_ANY)
+		return;
+
+	for (int i = 0; i < ARRAY_SIZE(looks); i++) {
+		u64 old = kma_word(KMA_KIND_NEW, gpa + looks[i] * sizeof(u64));
+
+		/* Junk may come at any time, but then it stays. */
+		if (words[i] == KMA_JUNK && READ_ONCE(hammer.junk))
+			junk = true;
+		__GUEST_ASSERT(words[i] == (junk ? KMA_JUNK : old),
+			       "page 0x%lx, word %lu is %lx in phase %lu", gpa, looks[i], words[i],
+			       phase);
+	}
+}
+
+static void hammer_code(u64 vcpu_id)
+{
+	static u64 counts[KMA_VCPUS][KMA_PAGES];
+
+	while (!READ_ONCE(hammer.stop)) {
+		for (u64 page = 0; page < KMA_PAGES; page++) {
+			u64 gpa = KMA_GPA + page * PAGE_SIZE, *count;
+
+			hammer_look(gpa);
+			if (!READ_ONCE(hammer.counts))
+				continue;
+
+			count = (u64 *)gpa + COUNT_WORD(vcpu_id);
+			__GUEST_ASSERT(READ_ONCE(*count) == counts[vcpu_id][page],
+				       "page %lu has lost a write: %lu, not %lu", page,
+				       READ_ONCE(*count), counts[vcpu_id][page]);
+			WRITE_ONCE(*count, ++counts[vcpu_id][page]);
+		}
+		WRITE_ONCE(hammer.rounds[vcpu_id], hammer.rounds[vcpu_id] + 1);
+	}
+	GUEST_DONE();
+}
+
+struct race {
+	struct kvm_vm *vm;
+	int fd;
+	void *mem;
+	int observer;
+	struct racer {
+		struct race *race;
+		struct kvm_vcpu *vcpu;
+		pthread_t thread;
+		bool interrupted;
+		u64 exits;
+	} racers[KMA_VCPUS];
+	bool lost;
+	int rounds;
+	u64 refused;
+};
+
+/* An access where there's no slot at the moment reads what the page holds. */
+static void complete_mmio(struct kvm_run *run)
+{
+	u64 word = kma_word(KMA_KIND_NEW, run->mmio.phys_addr);
+
+	TEST_ASSERT(!run->mmio.is_write && run->mmio.len == sizeof(word),
+		    "the guest writes to 0x%llx without a slot", run->mmio.phys_addr);
+	memcpy(run->mmio.data, &word, sizeof(word));
+}
+
+static void *racer_thread(void *arg)
+{
+	struct racer *racer = arg;
+	struct kvm_vcpu *vcpu = racer->vcpu;
+	struct kvm_run *run = vcpu->run;
+	struct ucall uc;
+	int ret;
+
+	for (;;) {
+		ret = __vcpu_run(vcpu);
+		if (ret && errno == EFAULT && run->exit_reason == KVM_EXIT_MEMORY_FAULT) {
+			/* The state has changed between two looks at it in one fault. */
+			TEST_ASSERT(!(run->memory_fault.flags & ~KVM_MEMORY_EXIT_FLAG_PRIVATE),
+				    "an exit with flags 0x%llx", run->memory_fault.flags);
+			racer->exits++;
+			continue;
+		}
+		if ((!ret || errno == EINTR) && race_is_lost(vcpu, racer->interrupted)) {
+			WRITE_ONCE(racer->race->lost, true);
+			return NULL;
+		}
+		TEST_ASSERT(!ret, "vCPU %u stopped: errno %d exit %u (%s)", vcpu->id, errno,
+			    run->exit_reason, exit_reason_str(run->exit_reason));
+		if (run->exit_reason == KVM_EXIT_MMIO) {
+			complete_mmio(run);
+			continue;
+		}
+
+		switch (get_ucall(vcpu, &uc)) {
+		case UCALL_DONE:
+			return NULL;
+		case UCALL_ABORT:
+			REPORT_GUEST_ASSERT(uc);
+		default:
+			TEST_FAIL("vCPU %u stopped: exit %u (%s)", vcpu->id, run->exit_reason,
+				  exit_reason_str(run->exit_reason));
+		}
+	}
+}
+
+static void fill_all(struct race *race)
+{
+	for (u64 page = 0; page < KMA_PAGES; page++) {
+		u64 *words = race->mem + page * PAGE_SIZE;
+
+		for (int i = 0; i < ARRAY_SIZE(looks); i++)
+			WRITE_ONCE(words[looks[i]],
+				   kma_word(KMA_KIND_NEW, KMA_GPA + page * PAGE_SIZE +
+					    looks[i] * sizeof(u64)));
+	}
+}
+
+/* The pages are shared and filled, and the vCPUs at work. */
+static void race_start(struct race *race, int vcpus)
+{
+	struct kvm_vcpu *vcpu[KMA_VCPUS];
+
+	*race = (struct race) { .rounds = race->rounds, .refused = race->refused };
+	hammer.stop = false;
+	hammer.phase = STAGE_ANY;
+	memset(hammer.rounds, 0, sizeof(hammer.rounds));
+
+	gmem_catch_sigbus();
+	race_catch_signal();
+	race->observer = kma_observer_open();
+	race->vm = __vm_create_with_vcpus(kma_protected_shape, max(vcpus, 1), 0, hammer_code, vcpu);
+	race->fd = vm_create_guest_memfd(race->vm, KMA_SIZE, GMEM_SHARED);
+	race->mem = kvm_mmap(KMA_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, race->fd);
+	vm_mem_add(race->vm, VM_MEM_SRC_SHMEM, KMA_GPA, KMA_SLOT, KMA_PAGES,
+		   KVM_MEM_GUEST_MEMFD, race->fd, 0);
+	virt_map(race->vm, KMA_GPA, KMA_GPA, KMA_PAGES);
+	sync_global_to_guest(race->vm, hammer);
+	fill_all(race);
+
+	for (int i = 0; i < vcpus; i++) {
+		race->racers[i] = (struct racer) { .race = race, .vcpu = vcpu[i] };
+		vcpu_args_set(vcpu[i], 1, (u64)i);
+		kvm_pthread_create(&race->racers[i].thread, NULL, racer_thread, &race->racers[i]);
+	}
+}
+
+#define GUESTS(_race, _field)	\
+	(*(typeof(hammer._field) *)addr_gva2hva((_race)->vm, (gva_t)&hammer._field))
+
+static void race_stop(struct race *race)
+{
+	struct timespec until;
+
+	WRITE_ONCE(GUESTS(race, stop), true);
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += RACE_STOP_SECONDS;
+	for (int i = 0; i < KMA_VCPUS; i++) {
+		struct racer *racer = &race->racers[i];
+
+		if (!racer->race)
+			continue;
+		if (pthread_timedjoin_np(racer->thread, NULL, &until)) {
+			WRITE_ONCE(racer->interrupted, true);
+			pthread_kill(racer->thread, SIGUSR1);
+			kvm_pthread_join(racer->thread, NULL);
+		}
+	}
+	sync_global_from_guest(race->vm, hammer);
+	close(race->observer);
+	kvm_munmap(race->mem, KMA_SIZE);
+	kvm_close(race->fd);
+	kvm_vm_free(race->vm);
+}
+
+static void set_stage(struct race *race, enum stage stage)
+{
+	WRITE_ONCE(hammer.phase, (u64)race->rounds * NR_STAGES + stage);
+	WRITE_ONCE(GUESTS(race, phase), hammer.phase);
+	/* No later access of this thread may be seen before it. */
+	__sync_synchronize();
+}
+
+static void convert(struct race *race, u64 attributes, u64 policy)
+{
+	race->refused += gmem_set_despite_users(race->fd, 0, KMA_SIZE, attributes, policy);
+}
+
+static u64 private_at_window(struct race *race)
+{
+	u64 pages = 0;
+
+	kma_observe(race->observer, KMA_OBSERVE_PRIVATE, race->vm, 0, KMA_GPA / PAGE_SIZE,
+		    KMA_GPA / PAGE_SIZE + KMA_PAGES, &pages, sizeof(pages));
+	return pages;
+}
+
+/* Have all vCPUs got on since they were last asked? One that is lost does not. */
+static bool all_at_work(struct race *race, int vcpus, u64 seen[KMA_VCPUS])
+{
+	bool all = true;
+
+	for (int i = 0; i < vcpus; i++) {
+		u64 rounds = READ_ONCE(GUESTS(race, rounds[i]));
+
+		all &= rounds != seen[i];
+		seen[i] = rounds;
+	}
+	return all;
+}
+
+/* Rounds with the vCPUs at work, again from where one was last seen so that is lost. */
+static void race_run(int vcpus, void (*round)(struct race *race))
+{
+	struct race race = {};
+	int done = 0;
+
+	for (int attempt = 0; attempt < RACE_ATTEMPTS; attempt++) {
+		u64 seen[KMA_VCPUS] = {};
+
+		race.rounds = done;
+		race_start(&race, vcpus);
+		while (race.rounds < RACE_ROUNDS && !READ_ONCE(race.lost)) {
+			round(&race);
+			race.rounds++;
+			if (all_at_work(&race, vcpus, seen))
+				done = race.rounds;
+		}
+		race_stop(&race);
+
+		if (!race.lost) {
+			TEST_ASSERT(done, "the vCPUs did nothing");
+			printf("# figure: vCPUs: rounds %lu, %lu, exits %lu, %lu; EAGAIN: %lu\n",
+			       hammer.rounds[0], hammer.rounds[1], race.racers[0].exits,
+			       race.racers[1].exits, race.refused);
+			return;
+		}
+		/* The runner counts these lines. */
+		ksft_print_msg("retry: the emulation lost a vCPU, %d of %d rounds are done\n",
+			       done, RACE_ROUNDS);
+	}
+	TEST_FAIL("a vCPU was lost %d times", RACE_ATTEMPTS);
+}
+
+FIXTURE(vcpus) {
+};
+
+FIXTURE_VARIANT(vcpus) {
+	int nr;
+};
+
+FIXTURE_VARIANT_ADD(vcpus, one) {
+	.nr = 1,
+};
+
+FIXTURE_VARIANT_ADD(vcpus, two) {
+	.nr = 2,
+};
+
+FIXTURE_SETUP(vcpus)
+{
+	KMA_REQUIRE_PROTECTED_VMS();
+}
+
+FIXTURE_TEARDOWN(vcpus)
+{
+}
+
+static void to_private_round(struct race *race)
+{
+	set_stage(race, STAGE_CHANGES);
+	convert(race, KMA_PRIVATE, GMEM_NONE);
+	set_stage(race, STAGE_CHANGED);
+	usleep(STAGE_US);
+	TEST_ASSERT_EQ(private_at_window(race), KMA_ALL);
+
+	set_stage(race, STAGE_ANY);
+	convert(race, 0, GMEM_PRESERVE);
+	fill_all(race);
+}
+
+TEST_F_TIMEOUT(vcpus, never_see_a_page_half_way_to_private, 600)
+{
+	hammer.junk = true;
+	race_run(variant->nr, to_private_round);
+}
+
+static void to_shared_round(struct race *race)
+{
+	set_stage(race, STAGE_ANY);
+	convert(race, KMA_PRIVATE, GMEM_PRESERVE);
+
+	set_stage(race, STAGE_CHANGES);
+	convert(race, 0, GMEM_NONE);
+	set_stage(race, STAGE_CHANGED);
+	usleep(STAGE_US);
+	TEST_ASSERT_EQ(private_at_window(race), KMA_NONE);
+
+	set_stage(race, STAGE_ANY);
+	fill_all(race);
+}
+
+TEST_F_TIMEOUT(vcpus, never_see_a_page_half_way_to_shared, 600)
+{
+	hammer.junk = true;
+	race_run(variant->nr, to_shared_round);
+}
+
+static void preserve_round(struct race *race)
+{
+	set_stage(race, STAGE_CHANGES);
+	convert(race, KMA_PRIVATE, GMEM_PRESERVE);
+	TEST_ASSERT_EQ(gmem_unloadable(race->mem), KMA_ALL);
+	usleep(STAGE_US);
+	convert(race, 0, GMEM_PRESERVE);
+	TEST_ASSERT_EQ(gmem_unloadable(race->mem), KMA_NONE);
+	usleep(STAGE_US);
+}
+
+TEST_F_TIMEOUT(vcpus, lose_no_write_to_a_page_that_is_preserved, 600)
+{
+	hammer.counts = true;
+	race_run(variant->nr, preserve_round);
+}
+
+static void one_page_round(struct race *race)
+{
+	u64 first = kma_random_below(KMA_PAGES), nr = kma_random_log(KMA_PAGES - first);
+
+	set_stage(race, STAGE_CHANGES);
+	race->refused += gmem_set_despite_users(race->fd, first * PAGE_SIZE, nr * PAGE_SIZE,
+						KMA_PRIVATE, GMEM_PRESERVE);
+	TEST_ASSERT_EQ(private_at_window(race), GENMASK_ULL(first + nr - 1, first));
+	TEST_ASSERT_EQ(gmem_unloadable(race->mem), GENMASK_ULL(first + nr - 1, first));
+	race->refused += gmem_set_despite_users(race->fd, first * PAGE_SIZE, nr * PAGE_SIZE, 0,
+						GMEM_PRESERVE);
+}
+
+TEST_F_TIMEOUT(vcpus, lose_no_write_beside_pages_that_are_converted, 600)
+{
+	kma_random_init();
+	hammer.counts = true;
+	race_run(variant->nr, one_page_round);
+}
+
+/* The slot goes and comes back, in a thread of its own. */
+static void set_slot(struct race *race, u64 size)
+{
+	struct userspace_mem_region *region = memslot2region(race->vm, KMA_SLOT);
+
+	TEST_ASSERT(!__vm_set_user_memory_region2(race->vm, KMA_SLOT, KVM_MEM_GUEST_MEMFD, KMA_GPA,
+						  size, region->host_mem, race->fd, 0),
+		    "%s the slot: %s", size ? "creating" : "deleting", strerror(errno));
+}
+
+/* What threads beside the vCPUs do until they're told to stop. */
+struct helper {
+	struct race *race;
+	pthread_t thread;
+	bool stop;
+	u64 times;
+};
+
+static void helper_start(struct helper *helper, struct race *race, void *(*fn)(void *))
+{
+	*helper = (struct helper) { .race = race };
+	kvm_pthread_create(&helper->thread, NULL, fn, helper);
+}
+
+static void helper_stop(struct helper *helper)
+{
+	WRITE_ONCE(helper->stop, true);
+	kvm_pthread_join(helper->thread, NULL);
+	TEST_ASSERT(helper->times, "the other thread did nothing");
+}
+
+static void *slots_thread(void *arg)
+{
+	struct helper *helper = arg;
+
+	do {
+		set_slot(helper->race, 0);
+		set_slot(helper->race, KMA_SIZE);
+		helper->times++;
+	} while (!READ_ONCE(helper->stop));
+	return NULL;
+}
+
+static void slots_round(struct race *race)
+{
+	u64 pages = race->rounds % 2 ? KMA_ALL : KMA_MIDDLE;
+	u64 first = race->rounds % 2 ? 0 : 16, nr = race->rounds % 2 ? KMA_PAGES : 32;
+	struct helper helper;
+
+	set_stage(race, STAGE_CHANGES);
+	helper_start(&helper, race, slots_thread);
+	for (int i = 0; i < 5; i++) {
+		race->refused += gmem_set_despite_users(race->fd, first * PAGE_SIZE,
+							nr * PAGE_SIZE, 0, GMEM_PRESERVE);
+		race->refused += gmem_set_despite_users(race->fd, first * PAGE_SIZE,
+							nr * PAGE_SIZE, KMA_PRIVATE,
+							GMEM_PRESERVE);
+	}
+	helper_stop(&helper);
+
+	/* The slot is there, and its pages are what the file says. */
+	TEST_ASSERT_EQ(private_at_window(race), pages);
+	TEST_ASSERT_EQ(gmem_unloadable(race->mem), pages);
+	convert(race, 0, GMEM_PRESERVE);
+	TEST_ASSERT_EQ(private_at_window(race), KMA_NONE);
+}
+
+TEST_F_TIMEOUT(vcpus, see_the_same_pages_while_the_slot_comes_and_goes, 600)
+{
+	race_run(variant->nr, slots_round);
+}
+
+/* Without vCPUs: what userspace and other threads do to the file. */
+FIXTURE(host) {
+	struct race race;
+};
+
+FIXTURE_SETUP(host)
+{
+	KMA_REQUIRE_PROTECTED_VMS();
+	kma_random_init();
+	race_start(&self->race, 0);
+}
+
+FIXTURE_TEARDOWN(host)
+{
+	if (self->race.vm)
+		race_stop(&self->race);
+}
+
+/* In a round of these, the pages are private while they have changed. */
+static void *loads_thread(void *arg)
+{
+	struct helper *helper = arg;
+	u64 phase, value, page;
+	bool loaded;
+
+	while (!READ_ONCE(helper->stop)) {
+		u64 *word;
+
+		page = helper->times++ % KMA_PAGES;
+		word = helper->race->mem + page * PAGE_SIZE;
+		phase = READ_ONCE(hammer.phase);
+		loaded = gmem_load(word, &value);
+		if (phase != READ_ONCE(hammer.phase))
+			continue;
+		if (phase % NR_STAGES == STAGE_CHANGED)
+			TEST_ASSERT(!loaded, "page %lu is private, and was read: %lx", page, value);
+		if (loaded && phase % NR_STAGES == STAGE_CHANGES)
+			TEST_ASSERT(value == kma_word(KMA_KIND_NEW, KMA_GPA + page * PAGE_SIZE),
+				    "page %lu became private, and %lx was read", page, value);
+	}
+	return NULL;
+}
+
+static void *stores_thread(void *arg)
+{
+	struct helper *helper = arg;
+	u64 phase, page;
+	bool stored;
+
+	while (!READ_ONCE(helper->stop)) {
+		u64 *word;
+
+		page = helper->times++ % KMA_PAGES;
+		word = helper->race->mem + page * PAGE_SIZE;
+		phase = READ_ONCE(hammer.phase);
+		stored = gmem_store(word, kma_word(KMA_KIND_NEW, KMA_GPA + page * PAGE_SIZE));
+		if (phase == READ_ONCE(hammer.phase) && phase % NR_STAGES == STAGE_CHANGED)
+			TEST_ASSERT(!stored, "page %lu is private, and was written", page);
+	}
+	return NULL;
+}
+
+/* By the kernel, which has the page in hand while it copies. */
+static void *reads_thread(void *arg)
+{
+	struct helper *helper = arg;
+	u64 phase, value, page;
+	int fds[2];
+
+	TEST_ASSERT(!pipe(fds), "pipe: %s", strerror(errno));
+	while (!READ_ONCE(helper->stop)) {
+		ssize_t len;
+
+		page = helper->times++ % KMA_PAGES;
+		phase = READ_ONCE(hammer.phase);
+		len = write(fds[1], helper->race->mem + page * PAGE_SIZE, sizeof(value));
+		if (phase == READ_ONCE(hammer.phase) && phase % NR_STAGES == STAGE_CHANGED)
+			TEST_ASSERT(len < 0, "page %lu is private, and the kernel read it", page);
+		if (len > 0)
+			TEST_ASSERT_EQ(read(fds[0], &value, len), len);
+	}
+	close(fds[0]);
+	close(fds[1]);
+	return NULL;
+}
+
+static void race_with_userspace(struct race *race, void *(*fn)(void *))
+{
+	struct helper helpers[2];
+
+	helper_start(&helpers[0], race, fn);
+	helper_start(&helpers[1], race, fn);
+	for (; race->rounds < RACE_ROUNDS; race->rounds++) {
+		u64 policy = race->rounds % 2 ? GMEM_PRESERVE : GMEM_NONE;
+
+		set_stage(race, STAGE_CHANGES);
+		convert(race, KMA_PRIVATE, policy);
+		set_stage(race, STAGE_CHANGED);
+		usleep(STAGE_US);
+		set_stage(race, STAGE_ANY);
+		GMEM_ASSERT_SET(race->fd, 0, KMA_SIZE, 0, GMEM_PRESERVE);
+		TEST_ASSERT_EQ(gmem_unloadable(race->mem), KMA_NONE);
+		fill_all(race);
+	}
+	helper_stop(&helpers[0]);
+	helper_stop(&helpers[1]);
+	printf("# figure: EAGAIN %lu times in %d rounds\n", race->refused, RACE_ROUNDS);
+}
+
+TEST_F_TIMEOUT(host, nothing_is_read_once_it_is_private, 300)
+{
+	race_with_userspace(&self->race, loads_thread);
+}
+
+TEST_F_TIMEOUT(host, nothing_is_written_once_it_is_private, 300)
+{
+	race_with_userspace(&self->race, stores_thread);
+}
+
+TEST_F_TIMEOUT(host, nothing_is_read_by_the_kernel_once_it_is_private, 300)
+{
+	race_with_userspace(&self->race, reads_thread);
+}
+
+/* Holes and allocations in any part of the file. */
+static void *holes_thread(void *arg)
+{
+	struct helper *helper = arg;
+	struct kvm_random_state random = new_kvm_random_state(kma_seed);
+
+	for (; !READ_ONCE(helper->stop); helper->times++) {
+		u64 first = kvm_random_u32(&random) % KMA_PAGES;
+		u64 nr = 1 + kvm_random_u32(&random) % (KMA_PAGES - first);
+
+		gmem_punch(helper->race->fd, first * PAGE_SIZE, nr * PAGE_SIZE);
+		gmem_allocate(helper->race->fd, first * PAGE_SIZE, nr * PAGE_SIZE);
+	}
+	return NULL;
+}
+
+static void assert_no_old_word(struct race *race, u64 pages)
+{
+	for (u64 page = 0; page < KMA_PAGES; page++) {
+		u64 *words = race->mem + page * PAGE_SIZE;
+
+		for (int i = 0; i < ARRAY_SIZE(looks) && pages & 1ull << page; i++) {
+			u64 word = READ_ONCE(words[looks[i]]);
+
+			TEST_ASSERT(!word || word == KMA_JUNK, "page %lu holds %lx", page, word);
+		}
+	}
+}
+
+TEST_F_TIMEOUT(host, holes_and_allocations_keep_the_state_and_bring_nothing_back, 300)
+{
+	struct race *race = &self->race;
+	struct helper helper;
+
+	helper_start(&helper, race, holes_thread);
+	for (; race->rounds < RACE_ROUNDS; race->rounds++) {
+		u64 policy = race->rounds % 2 ? GMEM_ZERO : GMEM_NONE;
+
+		fill_all(race);
+		convert(race, KMA_PRIVATE, policy);
+		TEST_ASSERT_EQ(gmem_unloadable(race->mem), KMA_ALL);
+		TEST_ASSERT_EQ(private_at_window(race), KMA_ALL);
+		GMEM_ASSERT_SET(race->fd, 0, KMA_SIZE, 0, GMEM_PRESERVE);
+		TEST_ASSERT_EQ(gmem_unloadable(race->mem), KMA_NONE);
+		assert_no_old_word(race, KMA_ALL);
+
+		/* And the other way. */
+		fill_all(race);
+		convert(race, KMA_PRIVATE, GMEM_PRESERVE);
+		GMEM_ASSERT_SET(race->fd, 0, KMA_SIZE, 0, policy);
+		assert_no_old_word(race, KMA_ALL);
+	}
+	helper_stop(&helper);
+}
+
+/*
+ * Two threads convert parts of the file that overlap, as often as each other: the
+ * last call of either is known, and where both have been one of them is the last.
+ */
+#define BELOW		GENMASK_ULL(23, 0)
+#define COMMON		GENMASK_ULL(39, 24)
+#define ABOVE		GENMASK_ULL(63, 40)
+
+static struct duel {
+	pthread_barrier_t barrier;
+	u64 attributes[2];
+	int fd;
+	u64 policy;
+} duel;
+
+static void duel_convert(int side)
+{
+	const u64 first = side ? 24 : 0;
+
+	for (int i = 0; i < 8; i++) {
+		gmem_set_despite_users(duel.fd, first * PAGE_SIZE, 40 * PAGE_SIZE,
+				       duel.attributes[side] ^ KMA_PRIVATE, duel.policy);
+		gmem_set_despite_users(duel.fd, first * PAGE_SIZE, 40 * PAGE_SIZE,
+				       duel.attributes[side], duel.policy);
+	}
+}
+
+static void *duel_thread(void *arg)
+{
+	for (int round = 0; round < RACE_ROUNDS; round++) {
+		pthread_barrier_wait(&duel.barrier);
+		duel_convert(1);
+		pthread_barrier_wait(&duel.barrier);
+	}
+	return NULL;
+}
+
+TEST_F_TIMEOUT(host, one_of_two_conversions_is_the_last_for_all_pages, 300)
+{
+	struct race *race = &self->race;
+	pthread_t thread;
+
+	duel.fd = race->fd;
+	pthread_barrier_init(&duel.barrier, NULL, 2);
+	kvm_pthread_create(&thread, NULL, duel_thread, NULL);
+	for (; race->rounds < RACE_ROUNDS; race->rounds++) {
+		u64 private, want;
+
+		duel.policy = gmem_policies[race->rounds % ARRAY_SIZE(gmem_policies)];
+		duel.attributes[0] = kma_random() & KMA_PRIVATE;
+		duel.attributes[1] = kma_random() & KMA_PRIVATE;
+		pthread_barrier_wait(&duel.barrier);
+		duel_convert(0);
+		pthread_barrier_wait(&duel.barrier);
+
+		private = gmem_unloadable(race->mem);
+		TEST_ASSERT_EQ(private_at_window(race), private);
+		want = (duel.attributes[0] ? BELOW : 0) | (duel.attributes[1] ? ABOVE : 0);
+		TEST_ASSERT_EQ(private & ~COMMON, want);
+		TEST_ASSERT((private & COMMON) == (duel.attributes[0] ? COMMON : 0) ||
+			    (private & COMMON) == (duel.attributes[1] ? COMMON : 0),
+			    "both have converted these, and it shows: %016lx", private);
+	}
+	kvm_pthread_join(thread, NULL);
+	pthread_barrier_destroy(&duel.barrier);
+}
+
+/* Memory errors come while pages are converted. Each costs the machine a page. */
+#define BAD_PAGES	8
+
+static void *errors_thread(void *arg)
+{
+	struct helper *helper = arg;
+	int fd = open("/sys/kernel/debug/kvm_memattr_observer/poison", O_WRONLY);
+
+	TEST_ASSERT(fd >= 0, "the observer is not loaded: %s", strerror(errno));
+	for (; helper->times < BAD_PAGES; helper->times++) {
+		usleep(2000);
+		/* The page may just be changing hands. */
+		for (int i = 0; i < 100; i++) {
+			if (dprintf(fd, "%d %lu", helper->race->fd, helper->times) > 0)
+				break;
+			usleep(100);
+		}
+	}
+	close(fd);
+	WRITE_ONCE(helper->stop, true);
+	return NULL;
+}
+
+TEST_F_TIMEOUT(host, memory_errors_refuse_conversions_and_leave_the_other_pages_alone, 300)
+{
+	const u64 good = KMA_ALL << BAD_PAGES;
+	struct race *race = &self->race;
+	u64 state = 0, refused = 0;
+	struct helper helper;
+
+	helper_start(&helper, race, errors_thread);
+	while (!READ_ONCE(helper.stop)) {
+		struct kvm_memory_attributes2 attr = gmem_attr(0, KMA_SIZE, state ^ KMA_PRIVATE,
+							       GMEM_PRESERVE);
+
+		int err = __gmem_ioctl(race->fd, &attr) ? errno : 0;
+
+		if (!err) {
+			state ^= KMA_PRIVATE;
+		} else {
+			TEST_ASSERT(err == EHWPOISON || (err == EAGAIN && attr.attributes), "%s",
+				    strerror(err));
+			TEST_ASSERT(attr.error_offset < BAD_PAGES * PAGE_SIZE,
+				    "%s for 0x%llx, which is good", strerror(err),
+				    attr.error_offset);
+			refused++;
+			/* A new page in the place of a bad one. */
+			if (err == EHWPOISON)
+				gmem_punch(race->fd, attr.error_offset, PAGE_SIZE);
+		}
+		/* It has taken effect for all pages that can be seen, or for none. */
+		TEST_ASSERT_EQ(gmem_unloadable(race->mem) & good, state ? good : 0);
+		TEST_ASSERT_EQ(private_at_window(race), state ? KMA_ALL : KMA_NONE);
+	}
+	helper_stop(&helper);
+	TEST_ASSERT(refused, "no error was met");
+
+	gmem_punch(race->fd, 0, BAD_PAGES * PAGE_SIZE);
+	GMEM_ASSERT_SET(race->fd, 0, KMA_SIZE, KMA_PRIVATE, 0);
+	GMEM_ASSERT_SET(race->fd, 0, KMA_SIZE, 0, 0);
+	TEST_ASSERT_EQ(gmem_unloadable(race->mem), KMA_NONE);
+}
+
+TEST_HARNESS_MAIN
