@@ -87,6 +87,10 @@ ROWS = (
     Row("mem_fragmented", "bench_memory", ("4G",), "bytes"),
     Row("mem_recovered", "bench_memory", ("4G",), "bytes"),
     Row("notifier_private_faults", "bench_mapped", ("64M",), "guest faults"),
+    *(Row("gmem_convert_" + policy, "bench_gmem", ("2M", "1G"), note="mainline: a copy")
+      for policy in ("preserve", "zero", "none")),
+    *(Row("gmem_convert_%s_wall" % policy, "bench_gmem", ("2M", "1G"), "ns", WALL,
+          "mainline: a copy, wall time") for policy in ("preserve", "zero", "none")),
     Row("idle_fault", "bench_idle", ("-",), EACH),
     Row("idle_create", "bench_idle", ("-",)),
     Row("idle_notifier", "bench_idle", ("-",)),

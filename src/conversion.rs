@@ -42,6 +42,7 @@ use crate::{
     },
     range::IndexRange,
     request::ConvertRequest,
+    runs::rest_from,
     scope::{
         SetZap,
         Zap,
@@ -91,14 +92,17 @@ pub(crate) fn convert(
     if !gmem.in_place() {
         return Err(fail(EPERM)(start));
     }
-    let (step, policy) = step(gmem, request).ok_or(EOPNOTSUPP).map_err(|e| fail(e)(start))?;
+    let Some((step, policy)) = step(gmem, request) else {
+        return Err(fail(EOPNOTSUPP)(start));
+    };
 
     let guard = inode.lock();
     let Some(plan) = Plan::new(gmem, request) else {
         return Ok(());
     };
     let hull = plan.hull;
-    plan.find(&guard, Folio::is_poisoned).map_err(fail(EHWPOISON))?;
+    plan.find(&guard, start, Folio::is_poisoned)
+        .map_err(fail(EHWPOISON))?;
     let mut reserved = gmem
         .store
         .reserve(&guard, &hull, Change::to(plan.attrs))
@@ -129,7 +133,7 @@ pub(crate) fn convert(
             }
             ControlFlow::Continue(())
         };
-        let _ = plan.folios(&guard, stop);
+        let _ = plan.folios(&guard, start, stop);
     }
     Store::commit(reserved, &zapped);
 
@@ -163,7 +167,11 @@ fn settle(guard: &GmemGuard<'_>, plan: &Plan<'_>) -> Result<(), Index> {
 
     let mut drained = false;
     let mut tries = 0;
-    while let Err(index) = plan.find(guard, Folio::has_other_references) {
+    // What was used by nobody else stays so: page faults of userspace wait, and those that have found
+    // their page before have a reference.
+    let mut from = plan.hull.start();
+    while let Err(index) = plan.find(guard, from, Folio::has_other_references) {
+        from = index;
         if !drained {
             drained = true;
             drain_batches();
@@ -214,20 +222,28 @@ impl<'a> Plan<'a> {
         })
     }
 
-    /// Looks at all folios of the pages that change, in order, until `look` breaks.
+    /// Looks at all folios of the pages that change, in order from `from` on, until `look` breaks.
     fn folios<B>(
         &self,
         guard: &GmemGuard<'_>,
+        from: Index,
         mut look: impl FnMut(&Folio) -> ControlFlow<B>,
     ) -> ControlFlow<B> {
-        changed(&self.gmem.store, &self.hull, self.attrs).try_for_each(|run| {
-            guard.folios(run.range.start(), run.range.end(), &mut look)
-        })
+        let Some(rest) = rest_from(&self.hull, from) else {
+            return ControlFlow::Continue(());
+        };
+        changed(&self.gmem.store, &rest, self.attrs)
+            .try_for_each(|run| guard.folios(run.range.start(), run.range.end(), &mut look))
     }
 
-    /// Finds the first folio of the pages that change that `is` true of.
-    fn find(&self, guard: &GmemGuard<'_>, is: fn(&Folio) -> bool) -> Result<(), Index> {
-        match self.folios(guard, |folio| {
+    /// Finds the first folio of the pages that change, from `from` on, that `is` true of.
+    fn find(
+        &self,
+        guard: &GmemGuard<'_>,
+        from: Index,
+        is: fn(&Folio) -> bool,
+    ) -> Result<(), Index> {
+        match self.folios(guard, from, |folio| {
             if is(folio) {
                 ControlFlow::Break(folio.index())
             } else {

@@ -96,10 +96,19 @@ impl Gmem {
         self.in_place && self.private_mem
     }
 
+    /// The attributes that the memory can have, whoever keeps them.
+    pub(crate) fn known(&self) -> Attrs {
+        if self.private_mem {
+            Attrs::PRIVATE
+        } else {
+            Attrs::NONE
+        }
+    }
+
     /// The attributes that can be set.
     pub(crate) fn supported(&self) -> Attrs {
-        if self.decides_for_guests() {
-            Attrs::PRIVATE
+        if self.in_place {
+            self.known()
         } else {
             Attrs::NONE
         }

@@ -108,9 +108,7 @@ pub(crate) fn gmem_ioctl(
 /// none of the module's.
 pub(crate) fn check_extension(vm: Option<&VmRef<'_, Vm>>, ext: usize) -> Option<i32> {
     let attrs = || vm.map_or(Attrs::supported(None), supported);
-    let steps = || {
-        Steps::of(vm.map_or(VmType::SwProtected, |vm| vm.kvm.vm_type().into()))
-    };
+    let steps = || Steps::of(vm.map_or(VmType::SwProtected, |vm| vm.kvm.vm_type().into()));
     let answer = match ext {
         uapi::CAP_MEMORY_ATTRIBUTES | uapi::CAP_MEMORY_ATTRIBUTES2 => attrs().raw(),
         uapi::CAP_GUEST_MEMFD_MEMORY_ATTRIBUTES => match steps().step(Direction::ToPrivate) {
@@ -148,7 +146,7 @@ fn set2(vm: &VmRef<'_, Vm>, arg: UserPtr) -> Result {
 }
 
 fn convert(inode: &GmemInode, gmem: &Gmem, arg: UserPtr) -> Result {
-    let request = ConvertRequest::check(read2(arg)?, gmem.supported(), inode.size())?;
+    let request = ConvertRequest::check(read2(arg)?, gmem.known(), inode.size())?;
     conversion::convert(inode, gmem, &request)
         .or_else(|failure| fail_at(arg, failure.error, failure.at.raw() << PAGE_SHIFT))
 }
@@ -169,7 +167,9 @@ fn read2(arg: UserPtr) -> Result<RawRequest2> {
 /// Says where a request has failed, and fails.
 fn fail_at(arg: UserPtr, error: Error, at: u64) -> Result {
     let field = arg.wrapping_byte_add(ERROR_OFFSET);
-    UserSlice::new(field, size_of_val(&at)).writer().write(&at)?;
+    UserSlice::new(field, size_of_val(&at))
+        .writer()
+        .write(&at)?;
     Err(error)
 }
 

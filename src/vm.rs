@@ -126,9 +126,8 @@ pub(crate) fn is_private(vm: &VmRef<'_, Vm>, gfn: Gfn) -> bool {
     let state = vm.state.shared();
     state.stats.asked();
     if vm.state.has_in_place() {
-        let in_place = |gmem: &Gmem, index| {
-            gmem.decides_for_guests().then(|| gmem.is_private(index))
-        };
+        let in_place =
+            |gmem: &Gmem, index| gmem.decides_for_guests().then(|| gmem.is_private(index));
         if let Some(private) = vm.with_gmem::<KvmMemattr, _>(gfn, in_place).flatten() {
             return private;
         }

@@ -190,8 +190,9 @@ static void race_start(struct race *race, int vcpus)
 	race->vm = __vm_create_with_vcpus(kma_protected_shape, max(vcpus, 1), 0, hammer_code, vcpu);
 	race->fd = vm_create_guest_memfd(race->vm, KMA_SIZE, GMEM_SHARED);
 	race->mem = kvm_mmap(KMA_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, race->fd);
-	vm_mem_add(race->vm, VM_MEM_SRC_SHMEM, KMA_GPA, KMA_SLOT, KMA_PAGES,
-		   KVM_MEM_GUEST_MEMFD, race->fd, 0);
+	/* What KVM reads for the guest, when it emulates, it reads from there. */
+	vm_set_user_memory_region2(race->vm, KMA_SLOT, KVM_MEM_GUEST_MEMFD, KMA_GPA, KMA_SIZE,
+				   race->mem, race->fd, 0);
 	virt_map(race->vm, KMA_GPA, KMA_GPA, KMA_PAGES);
 	sync_global_to_guest(race->vm, hammer);
 	fill_all(race);
@@ -404,10 +405,8 @@ TEST_F_TIMEOUT(vcpus, lose_no_write_beside_pages_that_are_converted, 600)
 /* The slot goes and comes back, in a thread of its own. */
 static void set_slot(struct race *race, u64 size)
 {
-	struct userspace_mem_region *region = memslot2region(race->vm, KMA_SLOT);
-
 	TEST_ASSERT(!__vm_set_user_memory_region2(race->vm, KMA_SLOT, KVM_MEM_GUEST_MEMFD, KMA_GPA,
-						  size, region->host_mem, race->fd, 0),
+						  size, race->mem, race->fd, 0),
 		    "%s the slot: %s", size ? "creating" : "deleting", strerror(errno));
 }
 

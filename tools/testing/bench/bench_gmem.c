@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Converting memory of a guest_memfd to private, in place, that the host has used
+ * and has mapped. Mainline has no such thing: what a VMM does there is to copy, and
+ * so a copy of the same size stands in its column. It's made of moves of 8 bytes, as
+ * the clock counts each byte of a string instruction.
+ */
+#include "bench.h"
+#include "kvm_memattr_gmem.h"
+
+#define WALL_SUFFIX	"_wall"
+
+struct row {
+	const char *name;
+	u64 policy;
+	/* What the guest reads afterwards where the host had @WRITTEN. */
+	u64 word;
+};
+
+#define WRITTEN		0x0123456789abcdefull
+
+static const struct row rows[] = {
+	{ "gmem_convert_preserve", GMEM_PRESERVE, WRITTEN },
+	{ "gmem_convert_zero", GMEM_ZERO, 0 },
+	{ "gmem_convert_none", GMEM_NONE, 0xabababababababab },
+};
+
+static const u64 sizes[] = { SZ_2M, SZ_1G };
+
+struct memory {
+	u64 size;
+	u64 *from;
+	u64 *to;
+};
+
+static u64 now(bool wall)
+{
+	struct timespec time;
+
+	if (!wall)
+		return rdtsc();
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return timespec_to_ns(time);
+}
+
+static void fill(u64 *words, u64 size)
+{
+	/* Volatile, here and below: it must not become a string instruction. */
+	for (volatile u64 *word = words; word < words + size / sizeof(u64); word += 512)
+		*word = WRITTEN;
+}
+
+static u64 copy(struct memory *m, bool wall)
+{
+	volatile u64 *to = m->to;
+	const u64 *from = m->from;
+	u64 start = now(wall);
+
+	for (u64 i = 0; i < m->size / sizeof(u64); i += 4) {
+		to[i] = from[i];
+		to[i + 1] = from[i + 1];
+		to[i + 2] = from[i + 2];
+		to[i + 3] = from[i + 3];
+	}
+	return now(wall) - start;
+}
+
+static void measure_copy(const char *name, u64 size, bool wall)
+{
+	struct memory m = { .size = size };
+
+	m.from = kvm_mmap(size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE,
+			  -1);
+	m.to = kvm_mmap(size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1);
+	fill(m.from, size);
+	for (int i = -1; i < BENCH_REPS; i++) {
+		u64 cost;
+
+		bench_drain();
+		memset(m.to, 0, PAGE_SIZE);
+		cost = copy(&m, wall);
+		TEST_ASSERT_EQ(m.to[0], WRITTEN);
+		if (i >= 0)
+			bench_report(name, bench_size(size), BENCH_MAINLINE, cost, 1);
+	}
+	kvm_munmap(m.from, size);
+	kvm_munmap(m.to, size);
+}
+
+static void measure_conversion(const char *name, const struct row *row, u64 size, bool wall)
+{
+	struct kvm_vm *vm = vm_create_barebones_type(KVM_X86_SW_PROTECTED_VM);
+	struct kvm_memory_attributes2 attr;
+	u64 start, cost, word;
+	u64 *mem;
+	int fd;
+
+	bench_assert_side(vm->fd, BENCH_MODULE);
+	fd = vm_create_guest_memfd(vm, size, GMEM_SHARED);
+	mem = kvm_mmap(size, PROT_READ | PROT_WRITE, MAP_SHARED, fd);
+	for (int i = -1; i < BENCH_REPS; i++) {
+		TEST_ASSERT(!madvise(mem, size, MADV_POPULATE_WRITE), "MADV_POPULATE_WRITE: %s",
+			    strerror(errno));
+		fill(mem, size);
+		bench_drain();
+
+		attr = gmem_attr(0, size, KMA_PRIVATE, row->policy);
+		start = now(wall);
+		if (__gmem_ioctl(fd, &attr))
+			TEST_FAIL("converting to private: %s", strerror(errno));
+		cost = now(wall) - start;
+
+		TEST_ASSERT(!gmem_load(mem, &word), "the first page is not private");
+		TEST_ASSERT(!gmem_load(mem + (size - PAGE_SIZE) / sizeof(u64), &word),
+			    "the last page is not private");
+		GMEM_ASSERT_SET(fd, 0, size, 0, GMEM_PRESERVE);
+		TEST_ASSERT_EQ(mem[0], row->word);
+		TEST_ASSERT_EQ(mem[(size - PAGE_SIZE) / sizeof(u64)], row->word);
+		if (i >= 0)
+			bench_report(name, bench_size(size), BENCH_MODULE, cost, 1);
+	}
+	kvm_munmap(mem, size);
+	kvm_close(fd);
+	kvm_vm_free(vm);
+}
+
+int main(int argc, char *argv[])
+{
+	bench_init(argv);
+	bench_begin(BENCH_MODULE);
+	gmem_catch_sigbus();
+	for (int wall = 0; wall < 2; wall++) {
+		for (int i = 0; i < ARRAY_SIZE(rows); i++) {
+			char name[64];
+
+			snprintf(name, sizeof(name), "%s%s", rows[i].name, wall ? WALL_SUFFIX : "");
+			for (int j = 0; bench_wanted(name) && j < ARRAY_SIZE(sizes); j++) {
+				measure_copy(name, sizes[j], wall);
+				measure_conversion(name, &rows[i], sizes[j], wall);
+			}
+		}
+	}
+	bench_end();
+	return 0;
+}
