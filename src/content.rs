@@ -28,68 +28,23 @@ const POISON: u8 = 0xab;
 #[derive(Clone, Copy)]
 pub(crate) struct Step {
     /// The policies that the type can promise in this direction.
-    pub(crate) policies: Policies,
+    pub(crate) promised: Policies,
+    /// The policies for which [`Self::apply`] has anything to do.
+    pub(crate) acts_on: fn(Policy) -> bool,
     /// Makes a policy true for a folio that changes sides, is mapped by nobody, and has no references
-    /// if it becomes private. Not called for [`Policy::Preserve`] unless [`Self::always`].
+    /// if it becomes private.
     pub(crate) apply: fn(&Folio, Policy),
-    /// Is [`Self::apply`] to be called even if contents are preserved?
-    pub(crate) always: bool,
 }
 
-/// The steps of a type of VMs, by direction.
-pub(crate) struct Steps {
-    to_private: Option<Step>,
-    to_shared: Option<Step>,
-}
-
-impl Steps {
-    /// The decision, by VM type.
-    ///
-    /// What guest and host see of a software-protected VM's memory are the same bytes. So they are for
-    /// types without private memory, which have only one direction: what the host couldn't map becomes
-    /// something that it can. Hardware that encrypts memory, or tracks its owner, needs a step of its
-    /// own, without which its memory isn't converted in place.
-    pub(crate) const fn of(vm_type: VmType) -> Self {
-        const PLAIN: Option<Step> = Some(Step {
-            policies: Policies::ALL,
+impl Step {
+    /// The step of a type of VMs in a direction, `None` if it can't convert memory in place.
+    pub(crate) fn of(vm_type: VmType, direction: Direction) -> Option<Self> {
+        Some(Self {
+            promised: Policies::promised(vm_type, direction)?,
+            // Of all types that are promised anything, the memory is in the clear.
+            acts_on: |policy| policy != Policy::Preserve,
             apply: fill,
-            always: false,
-        });
-        match vm_type {
-            VmType::SwProtected => Self {
-                to_private: PLAIN,
-                to_shared: PLAIN,
-            },
-            VmType::Default | VmType::Sev | VmType::SevEs => Self {
-                to_private: None,
-                to_shared: PLAIN,
-            },
-            VmType::Snp | VmType::Tdx | VmType::Unknown => Self {
-                to_private: None,
-                to_shared: None,
-            },
-        }
-    }
-
-    /// Can memory be converted in place?
-    pub(crate) const fn any(&self) -> bool {
-        self.to_private.is_some() || self.to_shared.is_some()
-    }
-
-    /// The step in a direction, `None` if the type hasn't got it.
-    pub(crate) const fn step(&self, direction: Direction) -> Option<Step> {
-        match direction {
-            Direction::ToPrivate => self.to_private,
-            Direction::ToShared => self.to_shared,
-        }
-    }
-
-    /// The policies that are supported in some direction.
-    pub(crate) fn policies(&self) -> Policies {
-        [self.to_private, self.to_shared]
-            .into_iter()
-            .flatten()
-            .fold(Policies::NONE, |all, step| all.or(step.policies))
+        })
     }
 }
 

@@ -20,8 +20,7 @@ use crate::{
     },
     content::{
         default_policy,
-        Step,
-        Steps, //
+        Step, //
     },
     gmem::Gmem,
     host::{
@@ -116,7 +115,7 @@ pub(crate) fn convert(
 
     let zapped = guard.zap(hull.start(), hull.end(), plan.goes_away.into());
     let mut done = hull.end();
-    if policy != Policy::Preserve || step.always {
+    if (step.acts_on)(policy) {
         let mut folios = 0;
         // Where it can't be stopped for lack of memory, it isn't.
         let stop = |folio: &Folio| -> ControlFlow<()> {
@@ -152,8 +151,8 @@ fn step(gmem: &Gmem, request: &ConvertRequest) -> Option<(Step, Policy)> {
     } else {
         Direction::ToShared
     };
-    let step = Steps::of(gmem.vm_type).step(direction)?;
-    let policy = step.policies.choose(request.policy(), default_policy())?;
+    let step = Step::of(gmem.vm_type, direction)?;
+    let policy = step.promised.choose(request.policy(), default_policy())?;
     Some((step, policy))
 }
 

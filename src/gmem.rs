@@ -8,7 +8,6 @@
 
 use crate::{
     attrs::Attrs,
-    content::Steps,
     host::{
         gfn::{
             Gfn,
@@ -21,6 +20,7 @@ use crate::{
         },
         vm::Kvm,
     },
+    policy::Policies,
     range::{
         GfnRange,
         IndexRange, //
@@ -67,7 +67,8 @@ impl Gmem {
     /// converted.
     pub(crate) fn new(kvm: &Kvm, flags: u64) -> Result<Pin<KBox<Self>>> {
         let (vm_type, private_mem) = (kvm.vm_type().into(), kvm.has_private_mem());
-        let in_place = flags & GUEST_MEMFD_FLAG_MMAP != 0 && Steps::of(vm_type).any();
+        let in_place = flags & GUEST_MEMFD_FLAG_MMAP != 0
+            && Policies::promised_at_all(vm_type) != Policies::NONE;
         let shared = flags & GUEST_MEMFD_FLAG_INIT_SHARED != 0;
         if private_mem && shared && !in_place {
             return Err(EINVAL);

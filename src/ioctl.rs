@@ -6,7 +6,6 @@
 
 use crate::{
     attrs::Attrs,
-    content::Steps,
     conversion,
     gmem::Gmem,
     host::{
@@ -108,14 +107,16 @@ pub(crate) fn gmem_ioctl(
 /// none of the module's.
 pub(crate) fn check_extension(vm: Option<&VmRef<'_, Vm>>, ext: usize) -> Option<i32> {
     let attrs = || vm.map_or(Attrs::supported(None), supported);
-    let steps = || Steps::of(vm.map_or(VmType::SwProtected, |vm| vm.kvm.vm_type().into()));
+    let vm_type = || vm.map_or(VmType::SwProtected, |vm| vm.kvm.vm_type().into());
     let answer = match ext {
         uapi::CAP_MEMORY_ATTRIBUTES | uapi::CAP_MEMORY_ATTRIBUTES2 => attrs().raw(),
-        uapi::CAP_GUEST_MEMFD_MEMORY_ATTRIBUTES => match steps().step(Direction::ToPrivate) {
-            Some(_) => Attrs::PRIVATE.raw(),
-            None => Attrs::NONE.raw(),
-        },
-        uapi::CAP_MEMORY_ATTRIBUTES2_FLAGS => steps().policies().raw(),
+        uapi::CAP_GUEST_MEMFD_MEMORY_ATTRIBUTES => {
+            match Policies::promised(vm_type(), Direction::ToPrivate) {
+                Some(_) => Attrs::PRIVATE.raw(),
+                None => Attrs::NONE.raw(),
+            }
+        }
+        uapi::CAP_MEMORY_ATTRIBUTES2_FLAGS => Policies::promised_at_all(vm_type()).raw(),
         uapi::CAP_MEMORY_FAULT_ACCESS => 1,
         _ => return None,
     };

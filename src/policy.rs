@@ -6,6 +6,8 @@
 
 #![deny(unsafe_code)]
 
+use crate::scope::VmType;
+
 /// Which side pages change to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
@@ -55,9 +57,27 @@ impl Policies {
         self.0 & Self::of(policy).0 != 0
     }
 
-    /// The policies that are in one of both.
-    pub(crate) const fn or(self, other: Self) -> Self {
-        Self(self.0 | other.0)
+    /// What a type of VMs can promise in a direction, `None` if it can't convert memory in place.
+    ///
+    /// What guest and host see of a software-protected VM's memory are the same bytes. So they are for
+    /// types without private memory, which have only one direction: what the host couldn't map becomes
+    /// something that it can. Hardware that encrypts memory, or tracks its owner, has to do something
+    /// about each page, which nobody does yet.
+    pub(crate) const fn promised(vm_type: VmType, direction: Direction) -> Option<Self> {
+        match (vm_type, direction) {
+            (VmType::SwProtected, _) => Some(Self::ALL),
+            (VmType::Default | VmType::Sev | VmType::SevEs, Direction::ToShared) => Some(Self::ALL),
+            (VmType::Default | VmType::Sev | VmType::SevEs, Direction::ToPrivate) => None,
+            (VmType::Snp | VmType::Tdx | VmType::Unknown, _) => None,
+        }
+    }
+
+    /// What a type of VMs can promise in some direction.
+    pub(crate) fn promised_at_all(vm_type: VmType) -> Self {
+        [Direction::ToPrivate, Direction::ToShared]
+            .into_iter()
+            .filter_map(|direction| Self::promised(vm_type, direction))
+            .fold(Self::NONE, |all, some| Self(all.0 | some.0))
     }
 
     /// The policy that userspace's flags ask for, if they ask for one. An error if they have more than
@@ -134,6 +154,34 @@ mod tests {
         for default in EACH {
             assert!(Policies::ALL.choose(None, default) == Some(default));
             assert!(Policies::NONE.choose(None, default) == Some(Policy::None));
+        }
+    }
+
+    #[test]
+    fn types_without_private_memory_become_shared_only() {
+        for vm_type in [VmType::Default, VmType::Sev, VmType::SevEs] {
+            let promised = |direction| Policies::promised(vm_type, direction);
+            assert!(promised(Direction::ToPrivate).is_none());
+            assert!(promised(Direction::ToShared) == Some(Policies::ALL));
+            assert!(Policies::promised_at_all(vm_type) == Policies::ALL);
+        }
+    }
+
+    #[test]
+    fn software_protected_memory_goes_both_ways_with_each_policy() {
+        for direction in [Direction::ToPrivate, Direction::ToShared] {
+            let promised = Policies::promised(VmType::SwProtected, direction);
+            assert!(promised == Some(Policies::ALL));
+        }
+    }
+
+    #[test]
+    fn hardware_that_nobody_serves_converts_nothing() {
+        for vm_type in [VmType::Snp, VmType::Tdx, VmType::Unknown] {
+            for direction in [Direction::ToPrivate, Direction::ToShared] {
+                assert!(Policies::promised(vm_type, direction).is_none());
+            }
+            assert!(Policies::promised_at_all(vm_type) == Policies::NONE);
         }
     }
 }

@@ -170,7 +170,7 @@ impl Pair {
     }
 
     /// Changes both. What the store isn't asked for is what doesn't change: as a plan has it.
-    fn set(&mut self, start: u64, end: u64, change: Change, in_vain: bool) -> Result {
+    fn set(&mut self, start: u64, end: u64, change: Change, extra: Extra) -> Result {
         if let Some(attrs) = change.constant() {
             let raw = RawRequest {
                 address: start << PAGE_SHIFT,
@@ -181,7 +181,7 @@ impl Pair {
             let request = SetRequest::check(raw, Attrs::ALL).map_err(|_| EINVAL)?;
             if let Some(plan) = Plan::new(&request, &*self.store, SetZap::KindThatGoesAway) {
                 self.check_plan(&plan, start, end, attrs)?;
-                self.change(plan.hull(), plan.change(), in_vain)?;
+                self.change(plan.hull(), plan.change(), extra)?;
             }
         } else {
             let mut changed = self
@@ -191,7 +191,7 @@ impl Pair {
             if let Some(first) = changed.next() {
                 let last = changed.last().unwrap_or(first);
                 let hull = range(first.range.start().raw(), last.range.end().raw())?;
-                self.change(&hull, change, in_vain)?;
+                self.change(&hull, change, extra)?;
             }
         }
         self.model.set(start, end, change)
@@ -226,18 +226,27 @@ impl Pair {
         Ok(())
     }
 
-    fn change(&self, hull: &GfnRange, change: Change, in_vain: bool) -> Result {
+    fn change(&self, hull: &GfnRange, change: Change, extra: Extra) -> Result {
+        let longer_end = (hull.end().raw() + extra.beyond).min(END);
+        let longer = range(hull.start().raw(), longer_end)?;
         // Now and then in vain first, which must leave nothing behind.
-        if in_vain {
+        if extra.in_vain {
             let before = self.store.usage();
-            drop(self.store.reserve(&Alone, hull, change)?);
+            let mut reserved = self.store.reserve(&Alone, &longer, change)?;
+            if longer != *hull {
+                reserved.shorten(hull.end())?;
+            }
+            drop(reserved);
             let after = self.store.usage();
             if after != before {
                 pr_err!("before {before:?}, after {after:?}\n");
             }
             same(after == before, "a reservation given up leaves something")?;
         }
-        let reserved = self.store.reserve(&Alone, hull, change)?;
+        let mut reserved = self.store.reserve(&Alone, &longer, change)?;
+        if longer != *hull {
+            reserved.shorten(hull.end())?;
+        }
         AttrStore::commit(reserved, &Alone);
         Ok(())
     }
@@ -289,6 +298,20 @@ impl Pair {
     }
 }
 
+/// What's reserved beside what is stored.
+#[derive(Clone, Copy)]
+struct Extra {
+    /// All of it once, and given up.
+    in_vain: bool,
+    /// So many pages behind it, which are then left out.
+    beyond: u64,
+}
+
+const IN_VAIN: Extra = Extra {
+    in_vain: true,
+    beyond: 0,
+};
+
 fn same(condition: bool, what: &str) -> Result {
     if !condition {
         pr_err!("store and model differ: {what}\n");
@@ -321,36 +344,38 @@ fn run(default: Attrs, seed: u64, pages: u64, most: u64, operations: u32) -> Res
         } else {
             Change::to(value)
         };
-        let checked = pair
-            .set(start, end, change, operation % 16 == 0)
-            .and_then(|()| {
-                for page in [
-                    start,
-                    end - 1,
-                    end,
-                    start.saturating_sub(1),
-                    random.below(pages),
-                ] {
-                    pair.check_page(page)?;
-                }
-                let (a, b) = (random.below(pages), random.magnitude(pages));
-                let mask = writable_executable(&mut random);
-                pair.check_uniform(a, (a + b).min(END), mask, value)?;
-                pair.check_uniform(start, end, Attrs::ALL, value)?;
-                pair.check_runs(start.saturating_sub(100), (end + 100).min(END))?;
-                if operation % 64 == 0 {
-                    pair.check_runs(0, END)?;
-                    pair.check_shape()?;
-                }
-                Ok(())
-            });
+        let extra = Extra {
+            in_vain: operation % 16 == 0,
+            beyond: random.magnitude(pages) * u64::from(operation % 4 == 0),
+        };
+        let checked = pair.set(start, end, change, extra).and_then(|()| {
+            for page in [
+                start,
+                end - 1,
+                end,
+                start.saturating_sub(1),
+                random.below(pages),
+            ] {
+                pair.check_page(page)?;
+            }
+            let (a, b) = (random.below(pages), random.magnitude(pages));
+            let mask = writable_executable(&mut random);
+            pair.check_uniform(a, (a + b).min(END), mask, value)?;
+            pair.check_uniform(start, end, Attrs::ALL, value)?;
+            pair.check_runs(start.saturating_sub(100), (end + 100).min(END))?;
+            if operation % 64 == 0 {
+                pair.check_runs(0, END)?;
+                pair.check_shape()?;
+            }
+            Ok(())
+        });
         if let Err(e) = checked {
             pr_err!("seed {seed:#x}, operation {operation}: [{start:#x}, {end:#x}) {change:?}\n");
             return Err(e);
         }
         // Now and then from the beginning, so that the tree grows again.
         if random.below(500) == 0 {
-            pair.set(0, END, Change::to(default), true)?;
+            pair.set(0, END, Change::to(default), IN_VAIN)?;
             pair.check_shape()?;
             same(
                 pair.store.usage() == Usage::default(),
@@ -412,11 +437,11 @@ mod tests {
     #[test]
     fn a_stored_zero_is_not_the_default() -> Result {
         let mut pair = Pair::new(OTHER)?;
-        pair.set(64, 128, Change::to(Attrs::NONE), true)?;
+        pair.set(64, 128, Change::to(Attrs::NONE), IN_VAIN)?;
         assert!(pair.store.get(Gfn::new(64)) == Attrs::NONE);
         assert!(pair.store.get(Gfn::new(128)) == OTHER);
         assert!(pair.store.usage().blocks == 1);
-        pair.set(64, 128, Change::to(OTHER), true)?;
+        pair.set(64, 128, Change::to(OTHER), IN_VAIN)?;
         assert!(pair.store.usage() == Usage::default());
         Ok(())
     }
@@ -428,17 +453,17 @@ mod tests {
             1 << 20,
             (1 << 20) + (1 << 28),
             Change::to(Attrs::PRIVATE),
-            true,
+            IN_VAIN,
         )?;
         pair.check_shape()?;
         assert!(pair.store.usage().nodes <= 3);
         // One page less at each end, so one way to the leaves each.
-        pair.set(1 << 20, (1 << 20) + 1, Change::to(DEFAULT), true)?;
+        pair.set(1 << 20, (1 << 20) + 1, Change::to(DEFAULT), IN_VAIN)?;
         pair.set(
             (1 << 20) + (1 << 28) - 1,
             1 << 29,
             Change::to(DEFAULT),
-            true,
+            IN_VAIN,
         )?;
         pair.check_shape()?;
         assert!(pair.store.usage().nodes <= 9);
@@ -449,7 +474,7 @@ mod tests {
     fn pages_one_by_one_become_blocks() -> Result {
         let mut pair = Pair::new(DEFAULT)?;
         for page in (0..4096).rev() {
-            pair.set(page, page + 1, Change::to(Attrs::PRIVATE), true)?;
+            pair.set(page, page + 1, Change::to(Attrs::PRIVATE), IN_VAIN)?;
         }
         pair.check_shape()?;
         assert!(
@@ -461,7 +486,7 @@ mod tests {
                 }
         );
         // With more above it, what was the topmost node is one block.
-        pair.set(1 << 30, (1 << 30) + 1, Change::to(Attrs::PRIVATE), true)?;
+        pair.set(1 << 30, (1 << 30) + 1, Change::to(Attrs::PRIVATE), IN_VAIN)?;
         pair.check_shape()
     }
 }

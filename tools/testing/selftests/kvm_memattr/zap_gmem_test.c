@@ -150,7 +150,7 @@ TEST_F(gmem, release_drops_private_pages)
 TEST_F(gmem, release_of_one_file_leaves_the_pages_of_another_mapped)
 {
 	struct kma_guest *g = &self->g, other = { .gpa = KMA_GPA + SZ_1G };
-	struct kma_seen seen;
+	struct kma_seen seen = {};
 
 	other.vm = g->vm;
 	other.vcpu = g->vcpu;

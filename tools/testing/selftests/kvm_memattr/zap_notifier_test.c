@@ -147,13 +147,12 @@ TEST_F(notifier, event_across_a_private_run_takes_the_shared_ends)
 /* A page that the event found private must show the new backing once shared. */
 TEST_F(notifier, backing_that_changed_under_private_pages_is_seen_when_shared)
 {
-	struct kma_seen seen;
+	struct kma_seen seen = {};
 
 	kma_prepare(&self->g, KMA_ALL);
 	fire(&self->g, &variant->event, 0, KMA_PAGES, KMA_ALL);
 	kma_set(self->g.vm, self->g.gpa, KMA_SIZE, 0);
 
-	seen.private = 0;
 	seen.shared = variant->event.then == SAME ? KMA_ALL : 0;
 	seen.zero = variant->event.then == ZERO ? KMA_ALL : 0;
 	seen.fresh = variant->event.then == FRESH ? KMA_ALL : 0;
