@@ -317,15 +317,18 @@ impl ValueXArray {
 
         // From level to level, as one call can't do more.
         while let Slot {
-            value: Some(value),
+            value,
             order: Some(found),
+            reserved,
             ..
         } = slot
         {
-            if found <= order {
+            if found <= order || (value.is_none() && !reserved) {
                 break;
             }
-            self.split(index, found, value)?;
+            // SAFETY: There's one such entry, always.
+            let reservation = || unsafe { bindings::kma_xa_zero_entry() };
+            self.split(index, found, value.map_or_else(reservation, mk_value))?;
             slot = self.look(index);
         }
 
@@ -346,10 +349,9 @@ impl ValueXArray {
         state.result()
     }
 
-    /// Replaces a block by 64 of the same value.
-    fn split(&self, index: u64, order: u32, value: u64) -> Result {
+    /// Replaces a block, or a reservation of one, by 64 of the same.
+    fn split(&self, index: u64, order: u32, entry: *mut c_void) -> Result {
         let mut state = State::new(self, index, order - CHUNK_SHIFT);
-        let entry = mk_value(value);
         // SAFETY: The state is for an order one level below the block's, which is what
         // `xas_split_alloc` and `xas_split` can do.
         unsafe { xas_split_alloc(state.as_ptr(), entry, order, GFP_KERNEL_ACCOUNT) };
@@ -394,6 +396,21 @@ impl ValueXArray {
             self.lock().set(index, order, None);
             index = block(index, order).1 + 1;
             cond_resched();
+        }
+    }
+
+    /// Gives up all reservations from `index` on, up to what's reserved by none. Splitting one makes
+    /// many.
+    pub(crate) fn release_from(&self, mut index: u64) {
+        while let Slot {
+            reserved: true,
+            order: Some(order),
+            last,
+            ..
+        } = self.look(index)
+        {
+            self.lock().set(index, order, None);
+            index = last + 1;
         }
     }
 

@@ -238,7 +238,7 @@ mod tests {
         assert!(plan.is_some_and(|plan| plan.restricts()
             && plan.zaps(&stored).eq([
                 (range(0, 1), ZapScope::BOTH),
-                (range(1, 2), ZapScope::PRIVATE),
+                (range(1, 2), ZapScope::BOTH),
                 (range(3, 4), ZapScope::BOTH),
             ])));
     }

@@ -58,13 +58,15 @@ impl ZapScope {
     /// that it's decided by the attributes, and for the kind of memory by the VM type's policy.
     pub(crate) fn of_change(policy: SetZap, old: Attrs, new: Attrs) -> Zap {
         match policy {
+            // Of both kinds, as the memory may be of another kind than the attributes say, which a
+            // guest_memfd decides then.
+            _ if old.is_restricted_by(new) => Zap::Pages(Self::BOTH),
             SetZap::KindThatGoesAway if old.is_private() && !new.is_private() => {
                 Zap::Pages(Self::PRIVATE)
             }
             SetZap::KindThatGoesAway if !old.is_private() && new.is_private() => {
                 Zap::Pages(Self::SHARED)
             }
-            _ if old.is_restricted_by(new) => Zap::Pages(Self::BOTH),
             _ if new.is_restricted_by(old) => Zap::WhereLarger,
             _ => Zap::Nothing,
         }
@@ -255,8 +257,10 @@ mod tests {
             let zap = |old, new| ZapScope::of_change(SetZap::of(vm_type), old, new);
             for shared in [Attrs::NONE, Attrs::NW, Attrs::RESTRICTIONS] {
                 assert!(zap(shared, Attrs::PRIVATE) == Zap::Pages(ZapScope::SHARED));
-                assert!(zap(Attrs::PRIVATE, shared) == Zap::Pages(ZapScope::PRIVATE));
             }
+            assert!(zap(Attrs::PRIVATE, Attrs::NONE) == Zap::Pages(ZapScope::PRIVATE));
+            // What a guest_memfd says to be shared may be private by an attribute that nobody asks.
+            assert!(zap(Attrs::PRIVATE, Attrs::NW) == Zap::Pages(ZapScope::BOTH));
         }
     }
 

@@ -147,6 +147,7 @@ impl<P: PageNumber> Store<P> {
         }
 
         if let Some(last) = reserved.given_up {
+            store.entries.release_from(range.end().raw());
             store.entries.release(last.raw(), u32::MAX);
         }
 
@@ -320,17 +321,19 @@ pub(crate) struct Reserved<'a, P: PageNumber = Gfn> {
 }
 
 impl<P: PageNumber> Reserved<'_, P> {
-    /// Leaves out what's from `end` on, which must be within the range and not its start.
+    /// Leaves out what's from `end` on, which must be within the range and not its start. Whether that
+    /// succeeds or not, the reservation is to be committed then.
     ///
     /// # Errors
     ///
     /// `ENOMEM`, with the reservation as good as it was.
     pub(crate) fn shorten(&mut self, end: P) -> Result {
         let range = PageRange::new(self.range.start(), end).ok_or(EINVAL)?;
-        // Where this fails it leaves splits and nodes, all of which are stored over.
-        self.store
-            .entries
-            .reserve(range.last().raw(), block_order(end, &range))?;
+        // The blocks at both ends may get smaller. Where this fails it leaves splits and nodes, all of
+        // which are stored over.
+        let entries = &self.store.entries;
+        entries.reserve(range.last().raw(), block_order(end, &range))?;
+        entries.reserve(range.start().raw(), block_order(range.start(), &range))?;
         self.given_up.get_or_insert(self.range.last());
         self.range = range;
         Ok(())
@@ -345,8 +348,7 @@ impl<P: PageNumber> Drop for Reserved<'_, P> {
         // What is split is joined before something is erased, for which the tree may become smaller,
         // and only up to what was the topmost node.
         let largest = self.before.map_or(0, |(_, order)| order);
-        let given_up = self.given_up.unwrap_or(self.range.last());
-        for end in [self.range.start(), self.range.last(), given_up] {
+        for end in [self.range.start(), self.range.last()] {
             self.store.entries.release(end.raw(), largest);
         }
         if self.store.extent() != self.before {

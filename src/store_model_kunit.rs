@@ -232,11 +232,7 @@ impl Pair {
         // Now and then in vain first, which must leave nothing behind.
         if extra.in_vain {
             let before = self.store.usage();
-            let mut reserved = self.store.reserve(&Alone, &longer, change)?;
-            if longer != *hull {
-                reserved.shorten(hull.end())?;
-            }
-            drop(reserved);
+            drop(self.store.reserve(&Alone, hull, change)?);
             let after = self.store.usage();
             if after != before {
                 pr_err!("before {before:?}, after {after:?}\n");
