@@ -8,7 +8,7 @@
 /* seconds: release 600, debug 2400 */
 #include "kvm_memattr_gmem.h"
 #include "kvm_memattr_observe.h"
-#include "kvm_memattr_race.h"
+#include "kvm_memattr_lost.h"
 #include "kvm_memattr_random.h"
 
 #define RACE_ROUNDS		150
@@ -139,7 +139,7 @@ static void *racer_thread(void *arg)
 			racer->exits++;
 			continue;
 		}
-		if ((!ret || errno == EINTR) && race_is_lost(vcpu, racer->interrupted)) {
+		if ((!ret || errno == EINTR) && kma_is_lost(vcpu, racer->interrupted)) {
 			WRITE_ONCE(racer->race->lost, true);
 			return NULL;
 		}
@@ -185,7 +185,7 @@ static void race_start(struct race *race, int vcpus)
 	memset(hammer.rounds, 0, sizeof(hammer.rounds));
 
 	gmem_catch_sigbus();
-	race_catch_signal();
+	kma_interrupt_by_signal();
 	race->observer = kma_observer_open();
 	race->vm = __vm_create_with_vcpus(kma_protected_shape, max(vcpus, 1), 0, hammer_code, vcpu);
 	race->fd = vm_create_guest_memfd(race->vm, KMA_SIZE, GMEM_SHARED);
@@ -274,7 +274,7 @@ static void race_run(int vcpus, void (*round)(struct race *race))
 	struct race race = {};
 	int done = 0;
 
-	for (int attempt = 0; attempt < RACE_ATTEMPTS; attempt++) {
+	for (int attempt = 0; attempt < KMA_ATTEMPTS; attempt++) {
 		u64 seen[KMA_VCPUS] = {};
 
 		race.rounds = done;
@@ -298,7 +298,7 @@ static void race_run(int vcpus, void (*round)(struct race *race))
 		ksft_print_msg("retry: the emulation lost a vCPU, %d of %d rounds are done\n",
 			       done, RACE_ROUNDS);
 	}
-	TEST_FAIL("a vCPU was lost %d times", RACE_ATTEMPTS);
+	TEST_FAIL("a vCPU was lost %d times", KMA_ATTEMPTS);
 }
 
 FIXTURE(vcpus) {

@@ -43,6 +43,8 @@ struct rwx_guest {
 	struct userspace_mem_region *region;
 	u64 gpa;
 	u64 nr_pages;
+	/* How many dirty pages a vCPU's ring has room for, if there is one. */
+	u32 ring;
 };
 
 #define RWX_VCPUS	2
@@ -205,16 +207,30 @@ static inline void rwx_add_slot(struct rwx_guest *g, enum vm_mem_backing_src_typ
 	rwx_fill(g);
 }
 
+/* Not by the library's function: a ring is for vCPUs that are not there yet. */
+static inline struct kvm_vm *rwx_create_vm(u32 type, u32 ring, void *code, u32 nr_vcpus,
+					   struct kvm_vcpu *vcpus[])
+{
+	struct vm_shape shape = { .mode = VM_MODE_DEFAULT, .type = type };
+	struct kvm_vm *vm = __vm_create(shape, nr_vcpus, 0);
+
+	if (ring)
+		vm_enable_dirty_ring(vm, ring * sizeof(struct kvm_dirty_gfn));
+	for (u32 i = 0; i < nr_vcpus; i++) {
+		vcpus[i] = vm_vcpu_add(vm, i, code);
+		vcpu_args_set(vcpus[i], 1, (u64)i);
+	}
+	kvm_arch_vm_finalize_vcpus(vm);
+	return vm;
+}
+
 /* A guest with its memory, which is not in the guest's page tables yet. */
 static inline void rwx_create(struct rwx_guest *g, u32 type, u64 nr_pages,
 			      enum vm_mem_backing_src_type src)
 {
-	struct vm_shape shape = { .mode = VM_MODE_DEFAULT, .type = type };
-
 	g->gpa = KMA_GPA;
 	g->nr_pages = nr_pages;
-	g->vm = vm_create_shape_with_one_vcpu(shape, &g->vcpu, rwx_guest_code);
-	vcpu_args_set(g->vcpu, 1, (u64)g->vcpu->id);
+	g->vm = rwx_create_vm(type, g->ring, rwx_guest_code, 1, &g->vcpu);
 	rwx_add_slot(g, src, 0);
 }
 

@@ -6,9 +6,8 @@
  * that makes pages writable or whole again later.
  */
 /* modes: npt=0 tdp_mmu=0 nx_huge_pages=force */
-#include <linux/bitmap.h>
-
 #include "kvm_memattr_rwx_huge.h"
+#include "kvm_memattr_rwx_log.h"
 
 struct memory {
 	struct rwx_guest g;
@@ -374,12 +373,13 @@ TEST_F(huge, slot_created_later_has_huge_pages_where_uniform)
 /* Logging of dirty pages, with each way in which it can begin and go on. */
 FIXTURE(dirty) {
 	struct rwx_guest g;
-	unsigned long *bitmap;
+	struct rwx_log log;
 };
 
 FIXTURE_VARIANT(dirty) {
 	u32 type;
 	u64 manual;
+	u32 ring;
 };
 
 FIXTURE_VARIANT_ADD(dirty, plain) {
@@ -401,60 +401,34 @@ FIXTURE_VARIANT_ADD(dirty, protected_manual) {
 	.manual = KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE,
 };
 
+FIXTURE_VARIANT_ADD(dirty, ring) {
+	.type = KVM_X86_DEFAULT_VM,
+	.ring = RWX_RING,
+};
+
+FIXTURE_VARIANT_ADD(dirty, protected_ring) {
+	.type = KVM_X86_SW_PROTECTED_VM,
+	.ring = RWX_RING,
+};
+
 FIXTURE_SETUP(dirty)
 {
 	if (!(kvm_check_cap(KVM_CAP_VM_TYPES) & BIT(variant->type)))
 		SKIP(return, "KVM has no VMs of that type here");
 
+	self->g.ring = variant->ring;
 	rwx_huge_init(&self->g, variant->type, 2 * RWX_BLOCK, VM_MEM_SRC_ANONYMOUS_THP);
-	if (variant->manual)
-		vm_enable_cap(self->g.vm, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, variant->manual);
-	self->bitmap = bitmap_zalloc(2 * RWX_BLOCK);
+	rwx_log_init(&self->log, &self->g, variant->manual);
 }
 
 FIXTURE_TEARDOWN(dirty)
 {
 	if (self->g.vm)
 		kvm_vm_free(self->g.vm);
-	free(self->bitmap);
+	rwx_log_free(&self->log);
 }
 
-static void log_dirty(struct rwx_guest *g, bool on)
-{
-	vm_mem_region_set_flags(g->vm, KMA_SLOT, on ? KVM_MEM_LOG_DIRTY_PAGES : 0);
-}
-
-/* What has been written since the last time is write-protected again. */
-static void fetch_dirty(struct rwx_guest *g, unsigned long *bitmap, u64 manual)
-{
-	kvm_vm_get_dirty_log(g->vm, KMA_SLOT, bitmap);
-	if (manual)
-		kvm_vm_clear_dirty_log(g->vm, KMA_SLOT, bitmap, 0, g->nr_pages);
-}
-
-/* Logging is on, and everything that is mapped is clean and protected. */
-static void begin_logging(struct rwx_guest *g, unsigned long *bitmap, u64 manual)
-{
-	log_dirty(g, true);
-	fetch_dirty(g, bitmap, manual);
-	if (manual & KVM_DIRTY_LOG_INITIALLY_SET)
-		TEST_ASSERT(test_bit(0, bitmap) && test_bit(RWX_BLOCK, bitmap),
-			    "the log does not begin with all pages dirty");
-}
-
-#define BEGIN_LOGGING()	begin_logging(&self->g, self->bitmap, variant->manual)
-
-#define FETCH_DIRTY()	fetch_dirty(&self->g, self->bitmap, variant->manual)
-
-static void assert_dirty(unsigned long *bitmap, u64 page, bool dirty)
-{
-	TEST_ASSERT(test_bit(page, bitmap) == dirty, "page %lu is %sdirty", page,
-		    dirty ? "not " : "");
-}
-
-#define ASSERT_DIRTY(_page, _dirty)	assert_dirty(self->bitmap, _page, _dirty)
-
-static void split_for_the_log(struct rwx_guest *g, unsigned long *bitmap, u64 manual)
+static void split_for_the_log(struct rwx_guest *g, struct rwx_log *log)
 {
 	u64 word;
 
@@ -463,7 +437,7 @@ static void split_for_the_log(struct rwx_guest *g, unsigned long *bitmap, u64 ma
 		RWX_ASSERT_MAPS(g, 5, g->nr_pages < RWX_GIB ? PG_LEVEL_2M : PG_LEVEL_1G);
 		TEST_ASSERT(!rwx_levels_unknown || !(word & KMA_NX),
 			    "something was executed, so that there may be no huge page");
-		begin_logging(g, bitmap, manual);
+		rwx_log_begin(log);
 		/* All of it is mapped, page by page, before the guest goes on. */
 		if (rwx_tdp_mmu()) {
 			RWX_ASSERT_BLOCKS(g, 0, 0);
@@ -472,7 +446,7 @@ static void split_for_the_log(struct rwx_guest *g, unsigned long *bitmap, u64 ma
 		}
 		rwx_check_all(g, 5, word);
 		rwx_check_all(g, 300, word);
-		log_dirty(g, false);
+		rwx_log_set(log, false);
 		rwx_check_all(g, 5, word);
 		rwx_check_all(g, 301, word);
 		rwx_set(g, 0, WHOLE(g), 0);
@@ -482,21 +456,22 @@ static void split_for_the_log(struct rwx_guest *g, unsigned long *bitmap, u64 ma
 
 TEST_F(dirty, splitting_for_the_log_restores_no_right)
 {
-	split_for_the_log(&self->g, self->bitmap, variant->manual);
+	split_for_the_log(&self->g, &self->log);
 }
 
 TEST_F(dirty, write_protected_page_that_is_restricted_stays_so)
 {
 	struct rwx_guest *g = &self->g;
+	struct rwx_log *log = &self->log;
 	u64 fast;
 
 	rwx_allowed(g, RWX_WRITE, 20);
 	rwx_allowed(g, RWX_WRITE, 21);
-	BEGIN_LOGGING();
+	rwx_log_begin(log);
 	/* Both are mapped by a write, so that KVM may make them writable later. */
 	rwx_allowed(g, RWX_WRITE, 20);
 	rwx_allowed(g, RWX_WRITE, 21);
-	FETCH_DIRTY();
+	rwx_log_fetch(log);
 
 	rwx_set(g, 21, 1, KMA_NW);
 	fast = vcpu_get_stat(g->vcpu, pf_fast);
@@ -506,68 +481,70 @@ TEST_F(dirty, write_protected_page_that_is_restricted_stays_so)
 	rwx_check_all(g, 21, KMA_NW);
 
 	/* And mapped without W, then protected. */
-	FETCH_DIRTY();
+	rwx_log_fetch(log);
 	rwx_check_all(g, 21, KMA_NW);
-	ASSERT_DIRTY(20, 1);
-	ASSERT_DIRTY(21, 0);
+	rwx_log_assert(log, 20, 1);
+	rwx_log_assert(log, 21, 0);
 }
 
 TEST_F(dirty, only_pages_that_were_written_are_dirty)
 {
 	struct rwx_guest *g = &self->g;
+	struct rwx_log *log = &self->log;
 
 	rwx_set(g, 30, 1, KMA_NW);
 	rwx_set(g, 31, 1, KMA_NX);
 	rwx_set(g, 33, 1, KMA_NO_ACCESS);
 	for (u64 page = 28; page < 33; page++)
 		rwx_allowed(g, RWX_READ, page);
-	BEGIN_LOGGING();
+	rwx_log_begin(log);
 	for (u64 page = 28; page < 33; page++)
 		rwx_allowed(g, RWX_WRITE, page == 30 ? 29 : page);
-	FETCH_DIRTY();
-	FETCH_DIRTY();
+	rwx_log_fetch(log);
+	rwx_log_fetch(log);
 	for (u64 page = 28; page < 34; page++)
-		ASSERT_DIRTY(page, 0);
+		rwx_log_assert(log, page, 0);
 
 	rwx_denied(g, RWX_WRITE, 30, KVM_MEMORY_EXIT_FLAG_WRITE);
-	FETCH_DIRTY();
-	ASSERT_DIRTY(30, 0);
+	rwx_log_fetch(log);
+	rwx_log_assert(log, 30, 0);
 	rwx_set(g, 30, 1, 0);
 	rwx_run(g->vcpu);
 	rwx_allowed(g, RWX_WRITE, 31);
 	rwx_denied(g, RWX_WRITE, 33, KVM_MEMORY_EXIT_FLAG_WRITE);
 	rwx_abandon(g);
 	rwx_allowed(g, RWX_READ, 32);
-	FETCH_DIRTY();
-	ASSERT_DIRTY(30, 1);
-	ASSERT_DIRTY(31, 1);
-	ASSERT_DIRTY(32, 0);
-	ASSERT_DIRTY(33, 0);
+	rwx_log_fetch(log);
+	rwx_log_assert(log, 30, 1);
+	rwx_log_assert(log, 31, 1);
+	rwx_log_assert(log, 32, 0);
+	rwx_log_assert(log, 33, 0);
 
 	/* Reading maps a page writable, which counts as writing, if it can be written. */
 	rwx_set(g, 30, 3, KMA_NW);
 	rwx_allowed(g, RWX_READ, 30);
 	rwx_allowed(g, RWX_READ, 31);
-	FETCH_DIRTY();
+	rwx_log_fetch(log);
 	for (u64 page = 30; page < 34; page++)
-		ASSERT_DIRTY(page, 0);
+		rwx_log_assert(log, page, 0);
 }
 
 TEST_F(dirty, end_of_the_log_makes_uniform_blocks_whole_with_their_rights)
 {
 	struct rwx_guest *g = &self->g;
+	struct rwx_log *log = &self->log;
 	u64 word;
 
 	for_each_word(word) {
 		rwx_set(g, 0, RWX_BLOCK, word);
 		rwx_set(g, RWX_BLOCK + 5, 1, word);
-		log_dirty(g, true);
+		rwx_log_set(log, true);
 		for (u64 page = 0; page < 2 * RWX_BLOCK; page += 3)
 			rwx_allowed(g, RWX_READ, page);
 		rwx_check_all(g, RWX_BLOCK + 5, word);
 		RWX_ASSERT_BLOCKS(g, 0, 0);
 
-		log_dirty(g, false);
+		rwx_log_set(log, false);
 		if (rwx_tdp_mmu())
 			RWX_ASSERT_BLOCKS(g, 1, 0);
 		else
@@ -587,15 +564,16 @@ TEST_F(dirty, end_of_the_log_makes_uniform_blocks_whole_with_their_rights)
 TEST_F(dirty, end_of_the_log_leaves_granted_pages_usable)
 {
 	struct rwx_guest *g = &self->g;
+	struct rwx_log *log = &self->log;
 	u64 word;
 
 	for_each_word(word) {
-		log_dirty(g, true);
+		rwx_log_set(log, true);
 		rwx_set(g, 0, RWX_BLOCK, word);
 		for (u64 page = 0; page < RWX_BLOCK; page += 3)
 			rwx_allowed(g, RWX_READ, page);
 		rwx_set(g, 0, RWX_BLOCK, 0);
-		log_dirty(g, false);
+		rwx_log_set(log, false);
 		rwx_check_all(g, 3, 0);
 		rwx_check_all(g, 301, 0);
 		rwx_unmap(g);
@@ -649,14 +627,12 @@ TEST_F_TIMEOUT(giant, all_of_it_in_a_page_of_1_gib, 300)
 /* In a guest of its own, which has executed none of it. */
 TEST_F_TIMEOUT(giant, splitting_a_page_of_1_gib_restores_no_right, 300)
 {
-	struct rwx_guest *g = &self->m.g;
-	unsigned long *bitmap = bitmap_zalloc(RWX_GIB);
+	struct rwx_log log;
 
-	vm_enable_cap(g->vm, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
-		      KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET);
-	split_for_the_log(g, bitmap,
-			  KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET);
-	free(bitmap);
+	rwx_log_init(&log, &self->m.g,
+		     KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET);
+	split_for_the_log(&self->m.g, &log);
+	rwx_log_free(&log);
 }
 
 TEST_HARNESS_MAIN

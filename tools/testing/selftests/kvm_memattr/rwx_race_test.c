@@ -8,11 +8,10 @@
 /* modes: npt=0 tdp_mmu=0 */
 #include <semaphore.h>
 
-#include <linux/bitmap.h>
-
-#include "kvm_memattr_race.h"
+#include "kvm_memattr_lost.h"
 #include "kvm_memattr_random.h"
 #include "kvm_memattr_rwx_huge.h"
+#include "kvm_memattr_rwx_log.h"
 #include "svm_util.h"
 
 #define RACE_ROUNDS	150
@@ -100,7 +99,7 @@ static void *hammer_thread(void *arg)
 			continue;
 		}
 
-		if ((!ret || errno == EINTR) && race_is_lost(vcpu, race->interrupted)) {
+		if ((!ret || errno == EINTR) && kma_is_lost(vcpu, race->interrupted)) {
 			WRITE_ONCE(race->lost, true);
 			sem_post(&race->stopped);
 			return NULL;
@@ -132,24 +131,37 @@ struct racer {
 	u64 first;
 };
 
+/* How what the guest writes is logged, if it is. */
+enum how_logged {
+	NO_LOG,
+	BITMAP,
+	RING,
+};
+
 static void start_races(struct race *races, int nr, u32 type, const struct racer *racers,
-			u32 slot_flags)
+			enum how_logged how, struct rwx_log *log)
 {
-	struct rwx_guest g = { .gpa = KMA_GPA, .nr_pages = RWX_BLOCK };
-	struct vm_shape shape = { .mode = VM_MODE_DEFAULT, .type = type };
+	struct rwx_guest g = {
+		.gpa = KMA_GPA,
+		.nr_pages = RWX_BLOCK,
+		.ring = how == RING ? RWX_RING : 0,
+	};
 	struct kvm_vcpu *vcpus[RWX_VCPUS];
 
-	g.vm = __vm_create_with_vcpus(shape, nr, 0, hammer_code, vcpus);
-	rwx_add_slot(&g, VM_MEM_SRC_ANONYMOUS_THP, slot_flags);
+	g.vm = rwx_create_vm(type, g.ring, hammer_code, nr, vcpus);
+	rwx_add_slot(&g, VM_MEM_SRC_ANONYMOUS_THP, 0);
+	if (log) {
+		rwx_log_init(log, &g, 0);
+		rwx_log_set(log, true);
+	}
 	virt_map_level(g.vm, g.gpa, g.gpa, g.nr_pages * PAGE_SIZE, PG_LEVEL_2M);
-	race_catch_signal();
+	kma_interrupt_by_signal();
 
 	for (int i = 0; i < nr; i++) {
 		struct race *race = &races[i];
 
 		*race = (struct race) { .g = g, .op = racers[i].op };
 		race->g.vcpu = vcpus[i];
-		vcpu_args_set(vcpus[i], 1, (u64)vcpus[i]->id);
 		hammer_of(race)->op = racers[i].op;
 		hammer_of(race)->first = racers[i].first;
 		sem_init(&race->stopped, 0, 0);
@@ -266,26 +278,28 @@ static void assert_stopped(struct race *race, u64 first, u64 nr, u64 word)
 		    race->g.vcpu->id, flag, page, first, nr - 1, race->flags, race->gpa);
 }
 
-/* Everything that has been written is known and protected again. */
-static void fetch_log(struct race *race, unsigned long *dirty)
+/* What was written before is fetched first, with the vCPUs stopped that wrote it. */
+static void assert_clean(struct rwx_log *log, u64 first, u64 nr)
 {
-	kvm_vm_get_dirty_log(race->g.vm, KMA_SLOT, dirty);
+	rwx_log_fetch(log);
+	rwx_log_fetch(log);
+	for (u64 page = first; page < first + nr; page++)
+		rwx_log_assert(log, page, false);
 }
 
 /* False if the vCPU was lost. */
-static bool run_round(struct race *race, bool log)
+static bool run_round(struct race *race, struct rwx_log *log)
 {
 	u64 values[RACE_PAGES];
 	u64 first = kma_random_below(RACE_PAGES), nr = kma_random_log(RACE_PAGES - first);
 	u64 word = words_that_deny[race->op][kma_random_below(3)];
-	DECLARE_BITMAP(dirty, RWX_BLOCK);
 	struct rwx_guest *g = &race->g;
 
 	if (!wait_progress(race))
 		return false;
 	/* Writes then race as fast page faults. */
 	if (log)
-		fetch_log(race, dirty);
+		rwx_log_fetch(log);
 
 	rwx_set(g, first, nr, word);
 	set_trap(race, first, nr, values);
@@ -295,12 +309,8 @@ static bool run_round(struct race *race, bool log)
 	clear_trap(race, first, nr, values);
 	TEST_ASSERT(!READ_ONCE(hammer_of(race)->leaks), "the guest has read the secret");
 
-	if (log) {
-		fetch_log(race, dirty);
-		fetch_log(race, dirty);
-		for (u64 page = first; page < first + nr; page++)
-			TEST_ASSERT(!test_bit(page, dirty), "page %lu is dirty", page);
-	}
+	if (log)
+		assert_clean(log, first, nr);
 
 	rwx_set(g, first, nr, 0);
 	sem_post(&race->go);
@@ -311,13 +321,12 @@ static bool run_round(struct race *race, bool log)
  * Each vCPU stops for what is denied to it, the others go on meanwhile, and all of
  * them do afterwards. False if a vCPU was lost.
  */
-static bool run_pair_round(struct race *races, bool log)
+static bool run_pair_round(struct race *races, struct rwx_log *log)
 {
 	u64 first = kma_random_below(RACE_PAGES), nr = kma_random_log(RACE_PAGES - first);
 	u64 word = kma_restrictions[1 + kma_random_below(ARRAY_SIZE(kma_restrictions) - 1)];
 	u64 again = kma_random_below(2 * RWX_VCPUS);
 	u64 values[RWX_VCPUS][RACE_PAGES];
-	DECLARE_BITMAP(dirty, RWX_BLOCK);
 	bool stops[RWX_VCPUS];
 
 	for (int i = 0; i < RWX_VCPUS; i++) {
@@ -327,7 +336,7 @@ static bool run_pair_round(struct race *races, bool log)
 			return false;
 	}
 	if (log)
-		fetch_log(&races[0], dirty);
+		rwx_log_fetch(log);
 
 	rwx_set(&races[0].g, first, nr, word);
 	for (int i = 0; i < RWX_VCPUS; i++)
@@ -355,12 +364,8 @@ static bool run_pair_round(struct race *races, bool log)
 			return false;
 	}
 
-	if (log && word & KMA_NW) {
-		fetch_log(&races[0], dirty);
-		fetch_log(&races[0], dirty);
-		for (u64 page = first; page < first + nr; page++)
-			TEST_ASSERT(!test_bit(page, dirty), "page %lu is dirty", page);
-	}
+	if (log && word & KMA_NW)
+		assert_clean(log, first, nr);
 
 	rwx_set(&races[0].g, first, nr, 0);
 	for (int i = 0; i < RWX_VCPUS; i++)
@@ -396,40 +401,44 @@ static bool end_races(struct race *races, int nr)
 	return lost;
 }
 
-static void run_races(int nr, u32 type, const struct racer *racers, bool log)
+static void run_races(int nr, u32 type, const struct racer *racers, enum how_logged how)
 {
 	int round = 0, rounds = nr == 1 ? RACE_ROUNDS : PAIR_ROUNDS;
+	struct rwx_log the_log = {}, *log = how == NO_LOG ? NULL : &the_log;
 	struct race races[RWX_VCPUS];
+	bool lost;
 
 	kma_random_init();
-	for (int attempt = 0; attempt < RACE_ATTEMPTS; attempt++) {
-		start_races(races, nr, type, racers, log ? KVM_MEM_LOG_DIRTY_PAGES : 0);
+	for (int attempt = 0; attempt < KMA_ATTEMPTS; attempt++) {
+		start_races(races, nr, type, racers, how, log);
 		while (round < rounds &&
 		       (nr == 1 ? run_round(races, log) : run_pair_round(races, log)))
 			round++;
 
-		if (!end_races(races, nr))
+		lost = end_races(races, nr);
+		rwx_log_free(&the_log);
+		if (!lost)
 			return;
 		/* The runner counts these lines. */
 		ksft_print_msg("retry: the emulation lost a vCPU, %d of %d rounds are done\n",
 			       round, rounds);
 	}
-	TEST_FAIL("the vCPU was lost %d times", RACE_ATTEMPTS);
+	TEST_FAIL("the vCPU was lost %d times", KMA_ATTEMPTS);
 }
 
-static void run_race(u32 type, enum rwx_op op, bool log)
+static void run_race(u32 type, enum rwx_op op, enum how_logged how)
 {
-	run_races(1, type, &(struct racer) { .op = op }, log);
+	run_races(1, type, &(struct racer) { .op = op }, how);
 }
 
-static void run_pair(u32 type, enum rwx_op op, u64 first, bool log)
+static void run_pair(u32 type, enum rwx_op op, u64 first, enum how_logged how)
 {
 	const struct racer racers[] = {
 		{ .op = RWX_WRITE },
 		{ .op = op, .first = first },
 	};
 
-	run_races(ARRAY_SIZE(racers), type, racers, log);
+	run_races(ARRAY_SIZE(racers), type, racers, how);
 }
 
 FIXTURE(race) {
@@ -437,7 +446,7 @@ FIXTURE(race) {
 
 FIXTURE_VARIANT(race) {
 	u32 type;
-	bool log;
+	enum how_logged how;
 };
 
 FIXTURE_VARIANT_ADD(race, default) {
@@ -446,7 +455,12 @@ FIXTURE_VARIANT_ADD(race, default) {
 
 FIXTURE_VARIANT_ADD(race, default_dirty_log) {
 	.type = KVM_X86_DEFAULT_VM,
-	.log = true,
+	.how = BITMAP,
+};
+
+FIXTURE_VARIANT_ADD(race, default_dirty_ring) {
+	.type = KVM_X86_DEFAULT_VM,
+	.how = RING,
 };
 
 FIXTURE_VARIANT_ADD(race, protected) {
@@ -465,33 +479,33 @@ FIXTURE_TEARDOWN(race)
 
 TEST_F_TIMEOUT(race, no_write_arrives_after_the_ioctl, 240)
 {
-	run_race(variant->type, RWX_WRITE, variant->log);
+	run_race(variant->type, RWX_WRITE, variant->how);
 }
 
 TEST_F_TIMEOUT(race, nothing_is_read_after_the_ioctl, 240)
 {
-	run_race(variant->type, RWX_READ, variant->log);
+	run_race(variant->type, RWX_READ, variant->how);
 }
 
 TEST_F_TIMEOUT(race, nothing_is_executed_after_the_ioctl, 240)
 {
-	run_race(variant->type, RWX_EXEC, variant->log);
+	run_race(variant->type, RWX_EXEC, variant->how);
 }
 
 TEST_F_TIMEOUT(race, no_write_of_two_vcpus_arrives_after_the_ioctl, 240)
 {
-	run_pair(variant->type, RWX_WRITE, 0, variant->log);
+	run_pair(variant->type, RWX_WRITE, 0, variant->how);
 }
 
 /* Of the same pages, so that it depends on the word which of the two stops. */
 TEST_F_TIMEOUT(race, one_vcpu_writes_and_another_executes_where_that_is_allowed, 240)
 {
-	run_pair(variant->type, RWX_EXEC, 0, variant->log);
+	run_pair(variant->type, RWX_EXEC, 0, variant->how);
 }
 
 TEST_F_TIMEOUT(race, a_vcpu_that_writes_other_pages_goes_on, 240)
 {
-	run_pair(variant->type, RWX_WRITE, RACE_PAGES, variant->log);
+	run_pair(variant->type, RWX_WRITE, RACE_PAGES, variant->how);
 }
 
 /*

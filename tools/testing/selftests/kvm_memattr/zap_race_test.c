@@ -6,7 +6,7 @@
  * has not put a huge page over the boundary.
  */
 #include "kvm_memattr_huge.h"
-#include "kvm_memattr_race.h"
+#include "kvm_memattr_lost.h"
 
 /* A module that forgets its invalidation range is found within 25 rounds. */
 #define RACE_ROUNDS	200
@@ -15,15 +15,7 @@
 #define MIDDLE_FIRST	200
 #define MIDDLE_PAGES	100
 
-/*
- * QEMU's emulation of SVM (seen in 7.2 and 10.0) at times has a CPU leave its
- * guest twice after one VMRUN: the second time from the host's own code, whose
- * page tables it still walks through the nested ones. The vCPU is left with
- * the host's registers, which end in a shutdown or fault for ever. A race that
- * has lost its second vCPU so goes on with a new VM, from the last round in
- * which that vCPU was seen at work; one that loses it every time has not QEMU
- * to blame. Documentation/testing.rst has more on it.
- */
+/* A race that has lost its second vCPU goes on from where that was last seen at work. */
 #define RACE_STOP_SECONDS	4
 
 static struct {
@@ -82,7 +74,7 @@ static void *hammer_thread(void *arg)
 		    vcpu->run->exit_reason == KVM_EXIT_MEMORY_FAULT)
 			continue;
 
-		if ((!ret || errno == EINTR) && race_is_lost(vcpu, race->interrupted)) {
+		if ((!ret || errno == EINTR) && kma_is_lost(vcpu, race->interrupted)) {
 			WRITE_ONCE(race->lost, true);
 			return NULL;
 		}
@@ -114,7 +106,7 @@ static void start_race(struct race *race)
 	race->region = memslot2region(race->vm, KMA_SLOT);
 	sync_global_to_guest(race->vm, hammer);
 
-	race_catch_signal();
+	kma_interrupt_by_signal();
 	kvm_pthread_create(&race->thread, NULL, hammer_thread, race);
 }
 
@@ -158,7 +150,7 @@ static void run_race(round_fn_t run_round)
 {
 	struct race race = {};
 
-	for (int attempt = 0; attempt < RACE_ATTEMPTS; attempt++) {
+	for (int attempt = 0; attempt < KMA_ATTEMPTS; attempt++) {
 		start_race(&race);
 		run_rounds(&race, run_round);
 		stop_race(&race);
@@ -172,7 +164,7 @@ static void run_race(round_fn_t run_round)
 		ksft_print_msg("retry: the emulation lost a vCPU, %d of %d rounds are done\n",
 			       race.rounds, RACE_ROUNDS);
 	}
-	TEST_FAIL("the vCPU beside the race was lost %d times", RACE_ATTEMPTS);
+	TEST_FAIL("the vCPU beside the race was lost %d times", KMA_ATTEMPTS);
 }
 
 FIXTURE(race) {
