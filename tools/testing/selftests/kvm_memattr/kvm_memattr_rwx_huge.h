@@ -54,6 +54,15 @@ static inline void rwx_unmap(struct rwx_guest *g)
 		    "mprotect: %s", strerror(errno));
 }
 
+/* What the guest uses besides its memory is mapped after this, and nothing of that. */
+static inline void rwx_use_all_but_memory(struct rwx_guest *g)
+{
+	for (int op = 0; op < RWX_NR_OPS; op++)
+		if (op != RWX_EXEC)
+			rwx_allowed(g, op, 0);
+	rwx_unmap(g);
+}
+
 /*
  * The guest's own page tables have large pages, as those are what shadow paging
  * maps in one piece.
@@ -66,11 +75,7 @@ static inline void rwx_huge_init(struct rwx_guest *g, u32 type, u64 nr_pages,
 		       nr_pages < RWX_GIB ? PG_LEVEL_2M : PG_LEVEL_1G);
 	vcpu_regs_get(g->vcpu, &rwx_entry);
 	rwx_run(g->vcpu);
-	/* What else the guest uses is mapped after this. */
-	for (int op = 0; op < RWX_NR_OPS; op++)
-		if (op != RWX_EXEC)
-			rwx_allowed(g, op, 0);
-	rwx_unmap(g);
+	rwx_use_all_but_memory(g);
 }
 
 /* The guest gives up what it was denied and takes another command. */
@@ -144,5 +149,40 @@ static inline void rwx_assert_blocks(struct rwx_guest *g, u64 nr_2m, u64 nr_1g, 
 
 #define RWX_ASSERT_BLOCKS(_g, _nr_2m, _nr_1g)					\
 	rwx_assert_blocks(_g, _nr_2m, _nr_1g, __LINE__)
+
+/*
+ * What a request that fails has to leave alone: a page that denies writes, in a block
+ * of which more is mapped, and a block that is mapped as one.
+ */
+#define RWX_KEPT_PAGE	100ull
+
+static inline struct rwx_mapped rwx_map_what_is_kept(struct rwx_guest *g)
+{
+	rwx_set(g, 0, g->nr_pages, 0);
+	rwx_set(g, RWX_KEPT_PAGE, 1, KMA_NW);
+	rwx_unmap(g);
+	rwx_allowed(g, RWX_READ, RWX_KEPT_PAGE);
+	rwx_allowed(g, RWX_WRITE, RWX_KEPT_PAGE + 1);
+	rwx_allowed(g, RWX_WRITE, RWX_BLOCK);
+	return rwx_mapped(g);
+}
+
+/* All that was mapped is so, and can be used without a fault, by what each page allows. */
+static inline void rwx_assert_kept(struct rwx_guest *g, struct rwx_mapped was)
+{
+	struct rwx_mapped is = rwx_mapped(g);
+	u64 faults = vcpu_get_stat(g->vcpu, pf_taken);
+
+	TEST_ASSERT(!memcmp(&is, &was, sizeof(is)),
+		    "%lu pages and %lu of 2 MiB are mapped, there were %lu and %lu",
+		    is.nr[PG_LEVEL_4K], is.nr[PG_LEVEL_2M], was.nr[PG_LEVEL_4K],
+		    was.nr[PG_LEVEL_2M]);
+	rwx_allowed(g, RWX_READ, RWX_KEPT_PAGE);
+	rwx_allowed(g, RWX_WRITE, RWX_KEPT_PAGE + 1);
+	rwx_allowed(g, RWX_WRITE, RWX_BLOCK);
+	TEST_ASSERT_EQ(vcpu_get_stat(g->vcpu, pf_taken), faults);
+	rwx_denied(g, RWX_WRITE, RWX_KEPT_PAGE, KVM_MEMORY_EXIT_FLAG_WRITE);
+	rwx_abandon(g);
+}
 
 #endif /* KVM_MEMATTR_RWX_HUGE_H */
