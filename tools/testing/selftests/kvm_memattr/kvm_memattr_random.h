@@ -8,7 +8,8 @@
 
 #include "kvm_memattr_test.h"
 
-static u64 kma_seed, kma_random_state;
+static u64 kma_seed;
+static __thread u64 kma_random_state;
 
 static inline void kma_random_init(void)
 {
@@ -21,6 +22,12 @@ static inline void kma_random_init(void)
 			    "no random seed: %s", strerror(errno));
 	kma_random_state = kma_seed;
 	printf("# seed: KMA_SEED=%#lx\n", kma_seed);
+}
+
+/* For a thread besides the one that has called kma_random_init(). */
+static inline void kma_random_init_thread(u64 nr)
+{
+	kma_random_state = kma_seed + nr;
 }
 
 /* splitmix64: any seed will do, 0 included. */
@@ -81,6 +88,16 @@ static inline void kma_random_range(u64 all, u64 limit, u64 origin, u64 *first, 
 
 	*first = start;
 	*end = min(start + size, all);
+}
+
+/* How long a run is: what KMA_STEPS says, else @steps, fewer on the kernel with all checks. */
+static inline u64 kma_steps(u64 steps, u64 debug_share)
+{
+	const char *text = getenv("KMA_STEPS");
+
+	if (text)
+		return strtoull(text, NULL, 0);
+	return access("/sys/kernel/debug/kmemleak", F_OK) ? steps : steps / debug_share;
 }
 
 #endif /* KVM_MEMATTR_RANDOM_H */

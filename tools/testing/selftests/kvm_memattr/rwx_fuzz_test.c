@@ -10,6 +10,7 @@
 /* modes: npt=0 tdp_mmu=0 nx_huge_pages=force */
 #include <linux/bitmap.h>
 
+#include "kvm_memattr_age.h"
 #include "kvm_memattr_random.h"
 #include "kvm_memattr_rwx_huge.h"
 
@@ -70,7 +71,7 @@ struct fuzz {
 	struct model m;
 	unsigned long dirty[BITS_TO_LONGS(PAGES)];
 	struct {
-		u64 sets, accesses, denied, granted, mmio, slots, logs, prefaults;
+		u64 sets, accesses, denied, granted, mmio, slots, logs, prefaults, aged;
 	} nr;
 	/* For the message of a failure. */
 	u64 step;
@@ -386,6 +387,13 @@ static void host_write(struct fuzz *f)
 	WRITE_ONCE(*data_of(f, page), f->m.data[0][page]);
 }
 
+/* All that the guest has mapped of the host's huge page there. */
+static void age(struct fuzz *f)
+{
+	kma_age(f->host + kma_random_below(PAGES) / RWX_BLOCK * RWX_BLOCK * PAGE_SIZE);
+	f->nr.aged++;
+}
+
 static void step(struct fuzz *f)
 {
 	u64 what = kma_random_below(1000);
@@ -402,6 +410,8 @@ static void step(struct fuzz *f)
 		prefault(f);
 	else if (what < 320)
 		host_write(f);
+	else if (what < 330)
+		age(f);
 	else
 		access_page(f);
 }
@@ -426,15 +436,6 @@ static void check_everything(struct fuzz *f)
 			account(f, RWX_READ, page, 0, run(f, RWX_READ, page));
 		}
 	}
-}
-
-static u64 steps_wanted(void)
-{
-	const char *text = getenv("KMA_STEPS");
-
-	if (text)
-		return strtoull(text, NULL, 0);
-	return access("/sys/kernel/debug/kmemleak", F_OK) ? STEPS : STEPS / DEBUG_SHARE;
 }
 
 FIXTURE(fuzz) {
@@ -470,7 +471,7 @@ TEST_F_TIMEOUT(fuzz, every_outcome_is_the_models, 100000)
 {
 	static struct fuzz fuzz;
 	struct fuzz *f = &fuzz;
-	u64 steps = steps_wanted();
+	u64 steps = kma_steps(STEPS, DEBUG_SHARE);
 
 	kma_random_init();
 	fuzz_init(f, variant->type);
@@ -480,8 +481,8 @@ TEST_F_TIMEOUT(fuzz, every_outcome_is_the_models, 100000)
 
 	printf("# figure: %s: %lu accesses, %lu denied, %lu of these granted, %lu MMIO; ",
 	       variant->name, f->nr.accesses, f->nr.denied, f->nr.granted, f->nr.mmio);
-	printf("%lu sets, %lu logs, %lu slots, %lu prefaults\n", f->nr.sets, f->nr.logs,
-	       f->nr.slots, f->nr.prefaults);
+	printf("%lu sets, %lu logs, %lu slots, %lu prefaults, aged %lu times\n", f->nr.sets,
+	       f->nr.logs, f->nr.slots, f->nr.prefaults, f->nr.aged);
 	kvm_vm_free(f->vm);
 }
 
