@@ -8,6 +8,7 @@
 #include "kvm_memattr_faults.h"
 #include "kvm_memattr_guest.h"
 #include "kvm_memattr_module.h"
+#include "kvm_memattr_rwx_huge.h"
 
 /* Faults, and the VM whose requests meet them. */
 struct subject {
@@ -267,56 +268,71 @@ static u64 private_after(const struct mapped *m)
 	return m->request.attributes ? m->private | pages : m->private & ~pages;
 }
 
-static void make_mapped(struct kma_guest *g, const struct mapped *m)
-{
-	const struct step all = { 0, ALL, 0 }, block = { WINDOW, m->block, KMA_PRIVATE };
+/* A guest, how it is put before the request, and what holds when that has failed. */
+struct kept {
+	const char *name;
+	struct step request;
+	void (*prepare)(struct kept *kept);
+	void (*check)(struct kept *kept);
+	struct kvm_vm *vm;
+	void *guest;
+	const struct mapped *mapped;
+	struct rwx_mapped pages;
+};
 
-	set(g->vm, &all);
-	kma_prepare(g, m->private);
-	if (m->block)
-		set(g->vm, &block);
-	KMA_ASSERT_FAULTS(g, 0, KMA_SEEN_PRIVATE(m->private));
-}
-
-/* Each time that the request fails, the guest does not notice. */
-static void each_failure_leaves_mappings(struct subject *s, struct kma_guest *g,
-					 const struct mapped *m)
+/* Each time that the request fails, the guest does not notice. In the end it succeeds. */
+static void each_failure_is_not_noticed(struct subject *s, struct kept *kept)
 {
 	bool injected = true;
 	long failed = 0;
 	char *before;
 
-	make_mapped(g, m);
+	kept->prepare(kept);
 	before = kma_runs(&s->view);
 	for (long n = 1; injected; n++) {
 		int ret, err;
 
-		TEST_ASSERT(n < MOST_FAULTS, "%s: does not come to an end", m->name);
+		TEST_ASSERT(n < MOST_FAULTS, "%s: does not come to an end", kept->name);
 		faults_begin(&s->knobs, n);
-		ret = __kma_set(g->vm, m->request.first * PAGE_SIZE,
-				m->request.nr * PAGE_SIZE, m->request.attributes);
+		ret = __kma_set(kept->vm, kept->request.first * PAGE_SIZE,
+				kept->request.nr * PAGE_SIZE, kept->request.attributes);
 		err = errno;
 		injected = faults_end(&s->knobs);
 
 		if (ret) {
-			TEST_ASSERT(injected && err == ENOMEM, "%s, fault %ld: %s", m->name, n,
+			TEST_ASSERT(injected && err == ENOMEM, "%s, fault %ld: %s", kept->name, n,
 				    strerror(err));
-			KMA_ASSERT_FAULTS(g, 0, KMA_SEEN_PRIVATE(m->private));
+			kept->check(kept);
 			kma_assert_runs(&s->view, before);
 			failed++;
 		} else if (injected) {
-			make_mapped(g, m);
+			kept->prepare(kept);
 		}
 	}
-	/* The one that has met no fault did take something away. */
-	TEST_ASSERT(kma_look(g, KMA_SEEN_PRIVATE(private_after(m))).fixed,
-		    "%s: there was nothing to zap", m->name);
-	printf("# figure: %s: %ld times ENOMEM, and the guest has kept its mappings\n", m->name,
-	       failed);
+	printf("# figure: %s: %ld times ENOMEM, and the guest has kept its mappings\n",
+	       kept->name, failed);
 	/* Where one allocation fails, another may serve in its place. */
 	TEST_ASSERT(failed || s->knobs.how == NTH_FAILS, "%s: without memory, and never failed",
-		    m->name);
+		    kept->name);
 	free(before);
+}
+
+static void check_mapped(struct kept *kept)
+{
+	KMA_ASSERT_FAULTS((struct kma_guest *)kept->guest, 0,
+			  KMA_SEEN_PRIVATE(kept->mapped->private));
+}
+
+static void make_mapped(struct kept *kept)
+{
+	const struct mapped *m = kept->mapped;
+	const struct step all = { 0, ALL, 0 }, block = { WINDOW, m->block, KMA_PRIVATE };
+
+	set(kept->vm, &all);
+	kma_prepare(kept->guest, m->private);
+	if (m->block)
+		set(kept->vm, &block);
+	check_mapped(kept);
 }
 
 TEST_F_TIMEOUT(faults, failed_set_leaves_the_guest_what_it_has_mapped, 800)
@@ -328,8 +344,61 @@ TEST_F_TIMEOUT(faults, failed_set_leaves_the_guest_what_it_has_mapped, 800)
 	kma_protected_guest_init(&g);
 	s->vm = g.vm;
 	s->view = kma_view_of(s->vm);
-	for (int i = 0; i < ARRAY_SIZE(mapped); i++)
-		each_failure_leaves_mappings(s, &g, &mapped[i]);
+	for (int i = 0; i < ARRAY_SIZE(mapped); i++) {
+		const struct mapped *m = &mapped[i];
+
+		each_failure_is_not_noticed(s, &(struct kept) {
+			.name = m->name,
+			.request = m->request,
+			.prepare = make_mapped,
+			.check = check_mapped,
+			.vm = g.vm,
+			.guest = &g,
+			.mapped = m,
+		});
+		/* The one that has met no fault did take something away. */
+		TEST_ASSERT(kma_look(&g, KMA_SEEN_PRIVATE(private_after(m))).fixed,
+			    "%s: there was nothing to zap", m->name);
+	}
+}
+
+static void check_rights(struct kept *kept)
+{
+	rwx_assert_kept(kept->guest, kept->pages);
+}
+
+static void make_rights(struct kept *kept)
+{
+	const struct step all = { 0, ALL, 0 };
+
+	set(kept->vm, &all);
+	kept->pages = rwx_map_what_is_kept(kept->guest);
+}
+
+TEST_F_TIMEOUT(faults, failed_restriction_takes_no_right_away, 800)
+{
+	struct subject *s = &self->subject;
+	struct rwx_guest g = {};
+
+	kvm_vm_free(s->vm);
+	rwx_huge_init(&g, KVM_X86_DEFAULT_VM, 2 * RWX_BLOCK, VM_MEM_SRC_ANONYMOUS_THP);
+	s->vm = g.vm;
+	s->view = kma_view_of(s->vm);
+	for (int i = 1; i < ARRAY_SIZE(kma_restrictions); i++) {
+		u64 word = kma_restrictions[i];
+
+		each_failure_is_not_noticed(s, &(struct kept) {
+			.name = "a restriction from a page beside another on",
+			.request = { WINDOW + RWX_KEPT_PAGE + 1, TIB, word },
+			.prepare = make_rights,
+			.check = check_rights,
+			.vm = g.vm,
+			.guest = &g,
+		});
+		rwx_check_all(&g, RWX_KEPT_PAGE, KMA_NW);
+		rwx_check_all(&g, RWX_KEPT_PAGE + 1, word);
+		rwx_check_all(&g, RWX_BLOCK, word);
+	}
 }
 
 /* A request that needs no memory does not ask for any. */
