@@ -1,9 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
 """Hold the testing map in Documentation/testing.rst against the last test run: each
-row names tests, each of them ran and passed on each kernel that it is for, and each
-errno of the API's tables has a row. Says what ran on which kernel, and of which tree
-that was. Part of make check.
+row names tests, each of them ran and passed on each kernel that it is for, each errno
+of the API's tables has a row, and so has each run with KVM in another mode. Says what
+ran on which kernel, and of which tree that was. Part of make check.
+
+A test is "program: case", or "program mode: case" for the run in a mode. In all of it *
+stands for anything; one in the program's part stands for each of the runs that it can.
 
 Results of another tree than this one are warned about, and are a failure with
 --same-tree."""
@@ -74,8 +77,15 @@ class Ran:
 
 
 def variants_by_program():
-    """The kernels that each program of ours is for."""
+    """The kernels that each program of ours is for, and each run of it in a mode."""
     return {job.name: job.variants for job in test.own_jobs()}
+
+
+def spelled_out(name, programs):
+    """A name of the map, once for each run that its program's part stands for."""
+    program, colon, case = name.partition(":")
+    runs = [run for run in programs if test.matches(program, run)]
+    return [run + colon + case for run in runs] or [name]
 
 
 def status_of(pattern, statuses):
@@ -133,7 +143,8 @@ def main():
             wrong.append("not three columns: %s" % " | ".join(row))
             continue
         rule, where, tests = (plain(cell) for cell in row)
-        names = [name.strip() for name in tests.split(",") if name.strip()]
+        names = [run for name in tests.split(",") if name.strip()
+                 for run in spelled_out(name.strip(), programs)]
         if not names:
             wrong.append("no test for: %s" % rule)
         mapped.update(names)
@@ -146,6 +157,10 @@ def main():
             if re.fullmatch(ERRNO, plain(row[0])) and plain(row[0]) not in named:
                 wrong.append("no row of the testing map is about %s (%s)"
                              % (plain(row[0]), plain(row[1])))
+
+    runs = {name.split(":")[0] for name in mapped}
+    wrong += ["no row of the testing map names the run %s" % run for run in programs
+              if " " in run and run not in runs]
 
     for variant in test.VARIANTS:
         say(variant, ran, mapped, programs)
