@@ -10,6 +10,7 @@
  * sets.
  */
 /* modes: npt=0 tdp_mmu=0 */
+/* seconds: release 300, debug 1800 */
 #include <pthread.h>
 
 #include <asm/barrier.h>
@@ -29,6 +30,8 @@
 #define BATCH		32
 /* Of sets, in which each vCPU gets on. */
 #define STRIDE		4
+/* A vCPU that is lost after so many is lost once in a while, as is to be expected. */
+#define MANY_SETS	500
 /* For a vCPU to get on: far longer than it takes. */
 #define SECONDS		20
 
@@ -415,9 +418,9 @@ static bool stop(struct fuzz *f)
 
 static void print_side(struct side *s, const char *name, u64 sets)
 {
-	printf("# figure: %s, vCPU %u: %lu accesses, %lu denied, %lu with one word possible; ", name,
-	       s->vcpu->id, s->nr.accesses, s->nr.denied, s->nr.exact);
-	printf("%lu sets\n", sets);
+	printf("# figure: %s, vCPU %u: %lu accesses, %lu denied; ", name, s->vcpu->id,
+	       s->nr.accesses, s->nr.denied);
+	printf("%lu with one word possible, %lu sets\n", s->nr.exact, sets);
 }
 
 FIXTURE(smp) {
@@ -454,12 +457,13 @@ TEST_F_TIMEOUT(smp, some_word_in_force_accounts_for_every_outcome, 100000)
 	static struct fuzz fuzz;
 	struct fuzz *f = &fuzz;
 	u64 steps = kma_steps(STEPS, DEBUG_SHARE);
+	int attempts = 0;
+	u64 step;
 
 	kma_random_init();
 	kma_interrupt_by_signal();
-	for (int attempt = 0; attempt < KMA_ATTEMPTS; attempt++) {
-		u64 step = 0;
-
+	for (; attempts < KMA_ATTEMPTS; attempts = step < MANY_SETS ? attempts + 1 : 0) {
+		step = 0;
 		start(f, variant->type, steps);
 		while (step < steps && (step % STRIDE || all_go_on(f)))
 			one_set(f, step++);
@@ -472,7 +476,7 @@ TEST_F_TIMEOUT(smp, some_word_in_force_accounts_for_every_outcome, 100000)
 		/* The runner counts these lines. */
 		ksft_print_msg("retry: the emulation lost a vCPU, %lu sets are left\n", steps);
 	}
-	TEST_FAIL("a vCPU was lost %d times", KMA_ATTEMPTS);
+	TEST_FAIL("a vCPU was lost %d times in a row", KMA_ATTEMPTS);
 }
 
 TEST_HARNESS_MAIN

@@ -6,6 +6,7 @@
  * Of two vCPUs each loses what is denied to it, and one that isn't goes on.
  */
 /* modes: npt=0 tdp_mmu=0 */
+/* seconds: release 300, debug 1800 */
 #include <semaphore.h>
 
 #include "kvm_memattr_lost.h"
