@@ -5,6 +5,8 @@
  * it down before and after each access. What is known of an access then is which
  * words its page may have had meanwhile, mostly one: some such word has to account for
  * what came of it. So an access that began when a set had returned is held to that.
+ * Some accesses are made over and over until that is so, without an exit meanwhile, after
+ * which no CPU would have a translation from before.
  *
  * KMA_SEED repeats what is set and tried, though not when; KMA_STEPS is the number of
  * sets.
@@ -28,6 +30,8 @@
 /* Where most of it happens. */
 #define BUSY_PAGES	16ull
 #define BATCH		32
+/* For about as long as a set takes. */
+#define TIMES		4000
 /* Of sets, in which each vCPU gets on. */
 #define STRIDE		4
 /* A vCPU that is lost after so many is lost once in a while, as is to be expected. */
@@ -35,14 +39,25 @@
 /* For a vCPU to get on: far longer than it takes. */
 #define SECONDS		20
 
+/* How many sets had returned when an access began, and when it had ended. */
+struct span {
+	u64 before;
+	u64 after;
+};
+
 struct attempt {
 	u64 op;
 	u64 page;
 	u64 value;
 	u64 result;
-	/* Sets that had returned when it began, and when it had ended. */
+	/* To be made so often unless a set returns. */
+	u64 times;
+	u64 made;
+	/* Sets that had returned when the current access began, and for the last one made. */
 	u64 before;
-	u64 after;
+	struct span last;
+	/* For the host: how many it has checked. */
+	u64 checked;
 };
 
 /* The guest's, one for each vCPU, shared with the host. */
@@ -55,7 +70,7 @@ static struct batch {
 
 static u64 returned;
 
-static void attempt(struct attempt *a, u64 vcpu_id)
+static void make(struct attempt *a, u64 vcpu_id)
 {
 	u64 gva = KMA_GPA + a->page * PAGE_SIZE;
 	u64 *data = (u64 *)(gva + RWX_DATA) + vcpu_id;
@@ -70,6 +85,21 @@ static void attempt(struct attempt *a, u64 vcpu_id)
 		asm volatile("lock incq %0" : "+m"(*data));
 }
 
+static void attempt(struct attempt *a, u64 vcpu_id)
+{
+	u64 first = READ_ONCE(returned);
+
+	do {
+		WRITE_ONCE(a->before, READ_ONCE(returned));
+		make(a, vcpu_id);
+		/* The count is looked at when the write has been made. */
+		mb();
+		a->last.after = READ_ONCE(returned);
+		a->last.before = READ_ONCE(a->before);
+		WRITE_ONCE(a->made, a->made + 1);
+	} while (a->made < a->times && a->last.before == first);
+}
+
 static void smp_code(u64 vcpu_id)
 {
 	struct batch *b = &batches[vcpu_id];
@@ -78,11 +108,7 @@ static void smp_code(u64 vcpu_id)
 		GUEST_SYNC(0);
 		for (u64 i = 0; i < READ_ONCE(b->nr); i++) {
 			WRITE_ONCE(b->at, i);
-			WRITE_ONCE(b->list[i].before, READ_ONCE(returned));
 			attempt(&b->list[i], vcpu_id);
-			/* Nothing is counted before the write is made. */
-			mb();
-			WRITE_ONCE(b->list[i].after, READ_ONCE(returned));
 		}
 	}
 }
@@ -113,7 +139,7 @@ struct side {
 	bool interrupted;
 	bool lost;
 	struct {
-		u64 accesses, denied, exact;
+		u64 accesses, denied, checked, exact;
 	} nr;
 };
 
@@ -163,9 +189,9 @@ static u64 possible_words(struct side *s, u64 page, u64 before, u64 after)
 }
 
 /* What came of it, an exit with that flag or none, is what one of the words says. */
-static void check(struct side *s, struct attempt *a, u64 after, u64 flag)
+static void check(struct side *s, struct attempt *a, u64 before, u64 after, u64 flag)
 {
-	u64 mask = possible_words(s, a->page, a->before, after), *data = &s->data[a->page];
+	u64 mask = possible_words(s, a->page, before, after);
 	bool accounted = false;
 
 	for (int i = 0; i < ARRAY_SIZE(kma_restrictions); i++)
@@ -174,18 +200,44 @@ static void check(struct side *s, struct attempt *a, u64 after, u64 flag)
 	TEST_ASSERT(accounted,
 		    "KMA_SEED=%#lx: vCPU %u, %s page %lu: flag 0x%lx with words 0x%lx, sets %lu to %lu",
 		    kma_seed, s->vcpu->id, rwx_op_names[a->op], a->page, flag, mask,
-		    a->before, after);
-
-	s->nr.accesses++;
-	s->nr.denied += !!flag;
+		    before, after);
+	s->nr.checked++;
 	s->nr.exact += is_power_of_2(mask);
-	if (!flag && a->op == RWX_READ)
+}
+
+/* What nothing has hindered: all of them have had their effect, the last one is checked. */
+static void check_made(struct side *s, struct attempt *a)
+{
+	u64 made = a->made - a->checked, *data = &s->data[a->page];
+
+	a->checked = a->made;
+	if (!made)
+		return;
+
+	check(s, a, a->last.before, a->last.after, 0);
+	s->nr.accesses += made;
+	if (a->op == RWX_READ)
 		TEST_ASSERT(a->result == *data, "vCPU %u read %lx of page %lu, not %lx",
 			    s->vcpu->id, a->result, a->page, *data);
-	if (!flag && a->op == RWX_WRITE)
+	if (a->op == RWX_WRITE)
 		*data = a->value;
-	if (!flag && a->op == RWX_MODIFY)
-		*data += 1;
+	if (a->op == RWX_MODIFY)
+		*data += made;
+}
+
+static void check_denied(struct side *s, struct attempt *a)
+{
+	struct kvm_run *run = s->vcpu->run;
+
+	TEST_ASSERT(run->memory_fault.flags && run->memory_fault.size == PAGE_SIZE &&
+		    run->memory_fault.gpa == rwx_gpa(&s->f->g, a->page),
+		    "vCPU %u, %s page %lu: flags 0x%llx for 0x%llx, size 0x%llx", s->vcpu->id,
+		    rwx_op_names[a->op], a->page, run->memory_fault.flags,
+		    run->memory_fault.gpa, run->memory_fault.size);
+	check(s, a, a->before, READ_ONCE(*s->f->returned), run->memory_fault.flags);
+	s->nr.denied++;
+	TEST_ASSERT(READ_ONCE(*data_of(s, a->page)) == s->data[a->page],
+		    "vCPU %u: what was denied has changed page %lu", s->vcpu->id, a->page);
 }
 
 static void draw_batch(struct side *s)
@@ -196,6 +248,7 @@ static void draw_batch(struct side *s)
 			.op = kma_random_below(RWX_NR_OPS),
 			.page = random_page(),
 			.value = kma_random(),
+			.times = kma_random_below(8) ? 1 : TIMES,
 		};
 }
 
@@ -233,40 +286,22 @@ static enum end run(struct side *s)
 	}
 }
 
-/* Those that nothing has hindered, up to the one that is denied or to the end. */
-static void check_made(struct side *s, u64 *checked, u64 end)
-{
-	for (; *checked < end; (*checked)++) {
-		struct attempt *a = &s->batch->list[*checked];
-
-		check(s, a, a->after, 0);
-	}
-}
-
 /* False if it's over: the vCPU was lost. */
 static bool run_batch(struct side *s)
 {
 	struct batch *b = s->batch;
-	u64 checked = 0;
+	u64 i = 0;
 	enum end end;
 
 	while ((end = run(s)) == DENIED) {
-		typeof(s->vcpu->run->memory_fault) *fault = &s->vcpu->run->memory_fault;
-		struct attempt *a = &b->list[b->at];
-
-		check_made(s, &checked, b->at);
-		TEST_ASSERT(fault->flags && fault->gpa == rwx_gpa(&s->f->g, a->page) &&
-			    fault->size == PAGE_SIZE,
-			    "vCPU %u, %s page %lu: flags 0x%llx for 0x%llx, size 0x%llx",
-			    s->vcpu->id, rwx_op_names[a->op], a->page, fault->flags,
-			    fault->gpa, fault->size);
-		check(s, a, READ_ONCE(*s->f->returned), fault->flags);
-		TEST_ASSERT(READ_ONCE(*data_of(s, a->page)) == s->data[a->page],
-			    "vCPU %u: what was denied has changed page %lu", s->vcpu->id, a->page);
+		for (; i < b->at; i++)
+			check_made(s, &b->list[i]);
+		check_made(s, &b->list[i]);
+		check_denied(s, &b->list[i]);
 
 		/* It's made anew, or given up with all that follows. */
 		if (kma_random_below(2)) {
-			a->before = READ_ONCE(*s->f->returned);
+			b->list[i].before = READ_ONCE(*s->f->returned);
 			continue;
 		}
 		vcpu_regs_set(s->vcpu, &s->entry);
@@ -275,8 +310,8 @@ static bool run_batch(struct side *s)
 		return end == SYNC;
 	}
 
-	if (end == SYNC)
-		check_made(s, &checked, b->nr);
+	for (; i < b->nr && end == SYNC; i++)
+		check_made(s, &b->list[i]);
 	return end == SYNC;
 }
 
@@ -418,9 +453,9 @@ static bool stop(struct fuzz *f)
 
 static void print_side(struct side *s, const char *name, u64 sets)
 {
-	printf("# figure: %s, vCPU %u: %lu accesses, %lu denied; ", name, s->vcpu->id,
-	       s->nr.accesses, s->nr.denied);
-	printf("%lu with one word possible, %lu sets\n", s->nr.exact, sets);
+	printf("# figure: %s, vCPU %u: %lu sets; %lu accesses, %lu denied; ", name, s->vcpu->id,
+	       sets, s->nr.accesses, s->nr.denied);
+	printf("%lu checked, %lu of these with one word possible\n", s->nr.checked, s->nr.exact);
 }
 
 FIXTURE(smp) {
