@@ -24,6 +24,14 @@
 //! # Ok::<(), kvm_ioctls::Error>(())
 //! ```
 
+mod convert;
+
+pub use convert::{
+    convert, get_supported_gmem_attributes, kvm_memory_attributes2, ContentPolicy, ConvertError,
+    State, KVM_CAP_GUEST_MEMFD_MEMORY_ATTRIBUTES, KVM_CAP_MEMORY_ATTRIBUTES2,
+    KVM_CAP_MEMORY_ATTRIBUTES2_FLAGS, KVM_SET_MEMORY_ATTRIBUTES2,
+};
+
 use std::ffi::{c_uint, c_ulong};
 use std::mem::{offset_of, size_of};
 
@@ -37,7 +45,8 @@ use vmm_sys_util::ioctl::{ioctl_expr, ioctl_with_mut_ref, _IOC_READ, _IOC_WRITE}
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// The page is guest private: the guest reaches the guest_memfd that is bound to
-/// the slot, and the VMM's own mapping is out of its sight.
+/// the slot, and the VMM's own mapping is out of its sight. Where the guest_memfd has
+/// shared pages, too, userspace cannot touch it.
 pub const ATTRIBUTE_PRIVATE: u64 = KVM_MEMORY_ATTRIBUTE_PRIVATE as u64;
 
 /// The guest must not read the page. Comes with [`ATTRIBUTE_NW`] and [`ATTRIBUTE_NX`] only.
@@ -96,7 +105,7 @@ pub fn system_memory_attributes(kvm: &Kvm) -> u64 {
 /// The attributes that can be set on this VM (`KVM_CHECK_EXTENSION` of
 /// `KVM_CAP_MEMORY_ATTRIBUTES` on the VM).
 ///
-/// 0 where the VM's type has no private memory.
+/// Without the module 0 where the VM's type has no private memory.
 pub fn supported_memory_attributes(vm: &VmFd) -> u64 {
     mask(vm.check_extension_raw(KVM_CAP_MEMORY_ATTRIBUTES.into()))
 }
@@ -138,6 +147,8 @@ pub fn get_supported_memory_attributes(vm: &VmFd) -> Result<u64> {
 /// - `EINVAL`: `address` or `size` is not a multiple of a page, `size` is 0,
 ///   `address + size` wraps around, or `attributes` has a bit that this VM does
 ///   not support.
+/// - `EPERM`: `attributes` is [`ATTRIBUTE_PRIVATE`], and a guest_memfd in the range keeps
+///   that itself, see [`convert`].
 /// - `ENOMEM`: out of memory; nothing has changed.
 /// - `ENOTTY`: KVM was built without memory attributes.
 /// - `EIO`: the VM is dead, or belongs to another process.
