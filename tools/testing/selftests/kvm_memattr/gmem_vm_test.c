@@ -349,19 +349,34 @@ TEST_F(in_place, page_faults_ask_the_file)
 	gmem_set(&self->m, ~KMA_MIDDLE, 0, 0);
 }
 
-TEST_F(in_place, private_of_before_the_slot_is_ignored_while_the_slot_is_there)
+/* The window's slot goes, the VM keeps something for its gfns, and it comes back. */
+static void make_private_without_slot(FIXTURE_DATA(in_place) * self)
 {
 	struct gmem *m = &self->m;
-	int slot_fd;
+	int slot_fd = kvm_dup(m->fd);
 
-	/* The window's slot goes, the VM keeps something for its gfns, and it comes back. */
-	slot_fd = kvm_dup(m->fd);
 	vm_mem_region_delete(m->g.vm, KMA_SLOT);
 	kma_set(m->g.vm, m->g.gpa, KMA_SIZE, KMA_PRIVATE);
 	TEST_ASSERT_EQ(private_at(self, m->g.gpa), KMA_ALL);
 	kma_add_slot(&m->g, KVM_MEM_GUEST_MEMFD, slot_fd);
 	kvm_close(slot_fd);
+}
 
+TEST_F(in_place, restriction_takes_shared_mappings_where_private_was_stored)
+{
+	struct gmem *m = &self->m;
+
+	make_private_without_slot(self);
+	kma_write(&m->g, KMA_ALL, KMA_KIND_NEW);
+	kma_set(m->g.vm, m->g.gpa, KMA_SIZE, KMA_NW);
+	assert_denied(m, KMA_OP_WRITE, SHARED_PAGE, KVM_MEMORY_EXIT_FLAG_WRITE);
+}
+
+TEST_F(in_place, private_of_before_the_slot_is_ignored_while_the_slot_is_there)
+{
+	struct gmem *m = &self->m;
+
+	make_private_without_slot(self);
 	TEST_ASSERT_EQ(private_at(self, m->g.gpa), KMA_MIDDLE);
 	kma_scan(&m->g, KMA_SEEN(.fresh = KMA_ALL));
 	gmem_host_fill(m, ~KMA_MIDDLE, KMA_KIND_SHARED);
