@@ -9,6 +9,7 @@ load_toolchain
 
 MUTANTS=$TOP/tools/testing/mutants
 GROUPS_RUN=attributes,zap,store,rwx,kunit
+GMEM_GROUPS_RUN=kunit,gmem,attributes
 work=$CACHE/mutants
 export PYTHONDONTWRITEBYTECODE=1
 
@@ -72,6 +73,11 @@ one()
 	[ -r "$patch" ] || { said="there is no $patch"; return 1; }
 	rm -rf "$dir"
 	case "$1" in
+	host-gmem-*)
+		host_one "$1" || return
+		KVM_DIR=$work/host/ko run_tests "$1" gmem
+		return
+		;;
 	host-*)
 		host_one "$1" || return
 		KVM_DIR=$work/host/ko run_tests "$1" rwx
@@ -88,7 +94,10 @@ one()
 		said="does not build: $dir/build.log"
 		return 1
 	fi
-	run_tests "$1" $GROUPS_RUN --module-dir "$dir/out"
+	case "$1" in
+	gmem-*)	run_tests "$1" $GMEM_GROUPS_RUN --module-dir "$dir/out" ;;
+	*)	run_tests "$1" $GROUPS_RUN --module-dir "$dir/out" ;;
+	esac
 }
 
 # run_tests NAME GROUPS [OPTION]...
