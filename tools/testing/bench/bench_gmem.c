@@ -71,7 +71,8 @@ static void measure_copy(const char *name, u64 size, bool wall)
 
 	m.from = kvm_mmap(size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE,
 			  -1);
-	m.to = kvm_mmap(size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1);
+	m.to = kvm_mmap(size, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1);
 	fill(m.from, size);
 	for (int i = -1; i < BENCH_REPS; i++) {
 		u64 cost;

@@ -8,7 +8,6 @@
 
 #include "kvm_memattr_guest.h"
 #include "kvm_memattr_module.h"
-#include "kvm_memattr_rwx_huge.h"
 
 /* Expects stdio.h to be included. */
 #include "cgroup_util.h"
@@ -192,36 +191,6 @@ TEST_F(enomem, failed_set_leaves_the_guest_what_it_has_mapped)
 	/* It does go once there is memory: the pages were there to be zapped. */
 	kma_set(g.vm, g.gpa, size, KMA_PRIVATE);
 	KMA_ASSERT_FAULTS(&g, KMA_PAGES / 2, KMA_SEEN(.private = KMA_ALL));
-}
-
-/* From the page after one that is restricted on, to where it needs nodes. */
-TEST_F(enomem, failed_restriction_takes_no_right_away)
-{
-	const u64 size = (1ull << 62) + 0x249249 * PAGE_SIZE;
-	struct rwx_guest g = {};
-	struct rwx_mapped was;
-	int last;
-
-	kvm_vm_free(self->vm);
-	rwx_huge_init(&g, KVM_X86_SW_PROTECTED_VM, 2 * RWX_BLOCK, VM_MEM_SRC_ANONYMOUS_THP);
-	self->vm = g.vm;
-
-	for (int i = 1; i < ARRAY_SIZE(kma_restrictions); i++) {
-		u64 word = kma_restrictions[i];
-
-		was = rwx_map_what_is_kept(&g);
-		fill(self, rwx_gpa(&g, RWX_KEPT_PAGE + 1), size, word, &last);
-		TEST_ASSERT_EQ(last, ENOMEM);
-		rwx_assert_kept(&g, was);
-		rwx_check_all(&g, RWX_KEPT_PAGE + 2, 0);
-
-		/* They do go once there is memory. */
-		kma_set(g.vm, rwx_gpa(&g, RWX_KEPT_PAGE + 1), size, word);
-		rwx_check_all(&g, RWX_KEPT_PAGE, KMA_NW);
-		rwx_check_all(&g, RWX_KEPT_PAGE + 1, word);
-		rwx_check_all(&g, RWX_BLOCK, word);
-		kma_set(g.vm, 0, 1ull << 63, 0);
-	}
 }
 
 TEST_F(enomem, same_set_succeeds_with_enough_memory)

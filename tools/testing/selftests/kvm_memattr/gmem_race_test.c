@@ -764,9 +764,16 @@ TEST_F_TIMEOUT(host, memory_errors_refuse_conversions_and_leave_the_other_pages_
 				    "%s for 0x%llx, which is good", strerror(err),
 				    attr.error_offset);
 			refused++;
-			/* A new page in the place of a bad one. */
-			if (err == EHWPOISON)
+			/*
+			 * A new page in the place of a bad one, but not while KVM still deals
+			 * with the error: it has locked the page and waits for the file's lock
+			 * then, and the hole for the two in the other order.
+			 */
+			if (err == EHWPOISON) {
+				while (READ_ONCE(helper.times) <= attr.error_offset / PAGE_SIZE)
+					usleep(100);
 				gmem_punch(race->fd, attr.error_offset, PAGE_SIZE);
+			}
 		}
 		/* It has taken effect for all pages that can be seen, or for none. */
 		TEST_ASSERT_EQ(gmem_unloadable(race->mem) & good, state ? good : 0);
