@@ -92,7 +92,7 @@ impl GmemGuard<'_> {
     pub(crate) fn unmap(&self, start: Index, end: Index) {
         let nr = end.raw() - start.raw();
         // SAFETY: The inode is valid, and its file can be mapped or not.
-        unsafe { bindings::kma_unmap_pages(self.inode(), start.raw() as _, nr as _) };
+        unsafe { bindings::kma_unmap_pages(self.inode(), start.raw() as usize, nr as usize) };
     }
 
     /// Looks at all folios that have a page of `[start, end)`, in order, until `look` breaks. Lets
@@ -146,7 +146,7 @@ impl GmemGuard<'_> {
         end: Index,
         filter: bindings::kvm_gfn_range_filter,
     ) -> GmemInvalidation<'_> {
-        let (first, behind) = (start.raw() as _, end.raw() as _);
+        let (first, behind) = (start.raw() as usize, end.raw() as usize);
         // SAFETY: The inode is a guest_memfd's, and its invalidate lock is held.
         unsafe { bindings::kvm_gmem_invalidate_kinds(self.inode(), first, behind, filter) };
         // INVARIANT: Begun above.
@@ -179,7 +179,7 @@ pub(crate) struct GmemInvalidation<'a> {
 
 impl Drop for GmemInvalidation<'_> {
     fn drop(&mut self) {
-        let (first, behind) = (self.start.raw() as _, self.end.raw() as _);
+        let (first, behind) = (self.start.raw() as usize, self.end.raw() as usize);
         // SAFETY: Begun by the type invariant, on the same range. The lock has been held since, so that
         // the same memslots have the range.
         unsafe { bindings::kvm_gmem_invalidate_end(self.guard.inode(), first, behind) };
