@@ -52,6 +52,7 @@ use crate::{
         Quiesced,
         Store, //
     },
+    transaction::Failure,
 };
 use core::ops::ControlFlow;
 use kernel::{
@@ -71,13 +72,6 @@ const REFERENCE_WAIT: Delta = Delta::from_micros(100);
 /// over and over gets on nevertheless.
 const FOLIOS_AT_LEAST: usize = 64;
 
-/// Why a conversion has failed, and where. What's before that is converted if the reason is `EINTR`,
-/// and nothing is otherwise.
-pub(crate) struct Failure {
-    pub(crate) error: Error,
-    pub(crate) at: Index,
-}
-
 impl Quiesced for GmemInvalidation<'_> {}
 
 /// Converts memory as requested.
@@ -85,7 +79,7 @@ pub(crate) fn convert(
     inode: &GmemInode,
     gmem: &Gmem,
     request: &ConvertRequest,
-) -> Result<(), Failure> {
+) -> Result<(), Failure<Index>> {
     let start = request.range().start();
     let fail = |error| move |at| Failure { error, at };
     if !gmem.in_place() {

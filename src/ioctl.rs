@@ -9,6 +9,7 @@ use crate::{
     conversion,
     gmem::Gmem,
     host::{
+        gfn::PageNumber,
         gmem::GmemInode,
         provider::VmRef,
         uapi::{
@@ -33,7 +34,10 @@ use crate::{
         SetRequest, //
     },
     scope::VmType,
-    transaction,
+    transaction::{
+        self,
+        Failure, //
+    },
     vm::{
         show,
         supported,
@@ -139,8 +143,7 @@ fn set(vm: &VmRef<'_, Vm>, arg: UserPtr) -> Result {
 fn set2(vm: &VmRef<'_, Vm>, arg: UserPtr) -> Result {
     let raw = read2(arg)?;
     match SetRequest::check2(raw, supported(vm)) {
-        Ok(request) => transaction::set(vm, &request)
-            .or_else(|failure| fail_at(arg, failure.error, failure.at.raw() << PAGE_SHIFT)),
+        Ok(request) => transaction::set(vm, &request).or_else(|failure| fail(arg, failure)),
         Err(Rejection::Policy) => fail_at(arg, Rejection::Policy.into(), raw.start),
         Err(rejection) => Err(rejection.into()),
     }
@@ -148,8 +151,7 @@ fn set2(vm: &VmRef<'_, Vm>, arg: UserPtr) -> Result {
 
 fn convert(inode: &GmemInode, gmem: &Gmem, arg: UserPtr) -> Result {
     let request = ConvertRequest::check(read2(arg)?, gmem.known(), inode.size())?;
-    conversion::convert(inode, gmem, &request)
-        .or_else(|failure| fail_at(arg, failure.error, failure.at.raw() << PAGE_SHIFT))
+    conversion::convert(inode, gmem, &request).or_else(|failure| fail(arg, failure))
 }
 
 fn read2(arg: UserPtr) -> Result<RawRequest2> {
@@ -163,6 +165,10 @@ fn read2(arg: UserPtr) -> Result<RawRequest2> {
         flags,
         zero: zero.into_iter().fold(0, |all, word| all | word),
     })
+}
+
+fn fail<P: PageNumber>(arg: UserPtr, failure: Failure<P>) -> Result {
+    fail_at(arg, failure.error, failure.at.raw() << PAGE_SHIFT)
 }
 
 /// Says where a request has failed, and fails.

@@ -33,10 +33,11 @@ use crate::{
 };
 use kernel::prelude::*;
 
-/// Why attributes weren't set, and where. Nothing has changed.
-pub(crate) struct Failure {
+/// Why a request has failed, and where. What's before that is done if the reason is `EINTR`, and
+/// nothing has changed otherwise.
+pub(crate) struct Failure<P> {
     pub(crate) error: Error,
-    pub(crate) at: Gfn,
+    pub(crate) at: P,
 }
 
 /// Sets attributes as requested.
@@ -45,7 +46,7 @@ pub(crate) struct Failure {
 ///
 /// `EPERM` at the first page that is to be private, but of which a guest_memfd says whether it is.
 /// `ENOMEM`.
-pub(crate) fn set(vm: &VmRef<'_, Vm>, request: &SetRequest) -> Result<(), Failure> {
+pub(crate) fn set(vm: &VmRef<'_, Vm>, request: &SetRequest) -> Result<(), Failure<Gfn>> {
     let shared = vm.state.shared();
     let (store, stats) = (&shared.store, &shared.stats);
 

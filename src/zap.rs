@@ -5,7 +5,10 @@
 #![deny(unsafe_code)]
 
 use crate::{
-    gmem::SlotRuns,
+    gmem::{
+        Gmem,
+        SlotRuns, //
+    },
     host::{
         gfn::Gfn,
         invalidation::{
@@ -100,14 +103,19 @@ pub(crate) fn next(
         gmem_only: request.slot.is_gmem_only(),
         private_mem,
     };
-    let in_place = request.slot.with_gmem::<KvmMemattr, _>(|gmem, index| {
+    let by_file = |gmem: &Gmem, index| {
         let (gfn, gmem_only) = (request.slot.start(), false);
         gmem.decides_for_guests().then(|| {
             let runs = SlotRuns { gmem, gfn, index };
             next_part(scope, SlotKind { gmem_only, ..slot }, &runs, &range, from)
         })
-    });
+    };
+    // No other slot has a file that says what's private.
+    let in_place = slot
+        .gmem_only
+        .then(|| request.slot.with_gmem::<KvmMemattr, _>(by_file));
     let part = in_place
+        .flatten()
         .flatten()
         .unwrap_or_else(|| next_part(scope, slot, &vm.store, &range, from));
 
