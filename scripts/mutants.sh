@@ -8,8 +8,6 @@
 load_toolchain
 
 MUTANTS=$TOP/tools/testing/mutants
-GROUPS_RUN=attributes,zap,store,rwx,kunit
-GMEM_GROUPS_RUN=kunit,gmem,attributes
 work=$CACHE/mutants
 export PYTHONDONTWRITEBYTECODE=1
 
@@ -69,18 +67,19 @@ host_one()
 # one NAME: says what came of it in the variable "said"; fails if it survived.
 one()
 {
-	local dir=$work/$1 patch=$MUTANTS/$1.patch
+	local dir=$work/$1 patch=$MUTANTS/$1.patch groups
 	[ -r "$patch" ] || { said="there is no $patch"; return 1; }
 	rm -rf "$dir"
 	case "$1" in
-	host-gmem-*)
-		host_one "$1" || return
-		KVM_DIR=$work/host/ko run_tests "$1" gmem
-		return
-		;;
+	host-gmem-*)	groups=gmem ;;
+	host-*)		groups=rwx ;;
+	gmem-*)		groups=kunit,gmem,attributes ;;
+	*)		groups=attributes,zap,store,rwx,kunit ;;
+	esac
+	case "$1" in
 	host-*)
 		host_one "$1" || return
-		KVM_DIR=$work/host/ko run_tests "$1" rwx
+		KVM_DIR=$work/host/ko run_tests "$1" $groups
 		return
 		;;
 	esac
@@ -94,10 +93,7 @@ one()
 		said="does not build: $dir/build.log"
 		return 1
 	fi
-	case "$1" in
-	gmem-*)	run_tests "$1" $GMEM_GROUPS_RUN --module-dir "$dir/out" ;;
-	*)	run_tests "$1" $GROUPS_RUN --module-dir "$dir/out" ;;
-	esac
+	run_tests "$1" $groups --module-dir "$dir/out"
 }
 
 # run_tests NAME GROUPS [OPTION]...
