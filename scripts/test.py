@@ -3,8 +3,9 @@
 """make test: boot the patched host in QEMU, run the test programs there, and say
 what came out of it.
 
-One boot for each variant of the kernel and each state of the module ("mainline":
-not loaded, "module": loaded). What a boot has to do is a list of jobs; a job's
+A boot is of one variant of the kernel and one state of the module ("mainline": not
+loaded, "module": loaded), and the work of a variant and state is shared out among
+several, of which two run at a time. What a boot has to do is a list of jobs; a job's
 output is TAP, KTAP or an exit status. Everything that is judged is a case: the
 cases of the programs, and those of this script, such as that the module (or KVM
 itself) was seen to answer, that nothing leaked, that the module could be unloaded.
@@ -41,6 +42,9 @@ RESULTS = CACHE / "results"
 
 VARIANTS = ("release", "debug")
 MAINLINE, MODULE = "mainline", "module"
+# Which groups share a boot with the module: some of about the same length, since the
+# longest decides how long all of them take. Others are in the last.
+SHARES = (("kunit", "mainline"), ("attributes", "zap", "store"), ("rwx",), ())
 # Seconds for one program; the debug kernel checks every access.
 LIMIT = {"release": 120, "debug": 900}
 # Seconds for what has no program of its own: boot, the leak scan, unloading.
@@ -123,8 +127,9 @@ def mainline_jobs():
         program, *options = command.split()
         program = pathlib.PurePath(program).name
         words = [program] + options
-        jobs.append(Job("mainline", " ".join(words), "/tests/" + " ".join(words), program,
-                        tuple(checks.split())))
+        checks = tuple(checks.split())
+        jobs.append(Job("mainline", " ".join(words), "/tests/" + " ".join(words), program, checks,
+                        variants=("release",) if "slow" in checks else VARIANTS))
     return jobs
 
 
@@ -183,15 +188,27 @@ def groups_of(jobs):
     return ["mainline", "kunit"] + sorted({job.group for job in jobs if job.own})
 
 
+def share_of(group):
+    """The number of the boot that a group is in."""
+    return next((n for n, share in enumerate(SHARES) if group in share), len(SHARES) - 1)
+
+
 def plan(jobs, variant, groups, control):
-    """The jobs of each module state, in order."""
+    """Module state, groups and jobs of each boot; the jobs are in order."""
     wanted = [job for job in jobs if job.group in groups and variant in job.variants]
     if control:
         wanted = [job for job in wanted if job.own]
-        return {MAINLINE: wanted} if wanted else {}
-    states = {MAINLINE: [job for job in wanted if not job.own], MODULE: wanted}
-    return {state: list_ for state, list_ in states.items()
-            if list_ or (state == MODULE and "kunit" in groups)}
+        return [(MAINLINE, ["control"], wanted)] if wanted else []
+    boots = []
+    mainline = [job for job in wanted if not job.own]
+    if mainline:
+        boots.append((MAINLINE, ["mainline"], mainline))
+    for number in range(len(SHARES)):
+        share = [group for group in groups if share_of(group) == number]
+        list_ = [job for job in wanted if job.group in share]
+        if list_ or "kunit" in share:
+            boots.append((MODULE, share, list_))
+    return boots
 
 
 # --- one boot ----------------------------------------------------------------
@@ -199,20 +216,22 @@ def plan(jobs, variant, groups, control):
 class Boot:
     """A machine: its jobs, the guest's script, and what it has said so far."""
 
-    def __init__(self, variant, state, jobs, folder, module_dir, groups, first_failure):
+    def __init__(self, variant, state, groups, jobs, folder, module_dir, first_failure):
         self.variant, self.state = variant, state
         self.first_failure = first_failure
         self.stopped = False
-        self.folder = folder
+        about = "-".join(groups)
+        self.folder = folder / "-".join((variant, state, about))
         self.module_dir = module_dir
         self.jobs = list(jobs)
         self.unload = state == MODULE and bool(jobs)
         if state == MODULE and "kunit" in groups:
             self.jobs.insert(0, Job("kunit", "kunit", "kunit_suites"))
         if self.unload:
-            self.jobs.append(Job("module", "kvm_memattr.ko: unload", "unload_module"))
+            self.jobs.append(Job("module", "kvm_memattr.ko: unload after " + about,
+                                 "unload_module"))
         if variant == "debug":
-            self.jobs.append(Job("leaks", "kmemleak: nothing leaked", "leak_scan"))
+            self.jobs.append(Job("leaks", "kmemleak: nothing leaked by " + about, "leak_scan"))
         self.outcomes = {}
         self.done = False
         self.timed_out = False
@@ -715,12 +734,13 @@ def run(args):
     prepare(variants, args.module_dir)
 
     folder = RESULTS / time.strftime("%Y%m%d-%H%M%S-{}".format(os.getpid()))
-    boots = [Boot(variant, state, list_, folder / ("%s-%s" % (variant, state)),
-                  args.module_dir, groups, args.first_failure)
-             for variant in variants for state, list_ in plan(jobs, variant, groups, args.control).items()]
+    # The debug kernel's boots are the longest: the others fill up what they leave.
+    boots = [Boot(variant, state, share, list_, folder, args.module_dir, args.first_failure)
+             for variant in sorted(variants)
+             for state, share, list_ in plan(jobs, variant, groups, args.control)]
     run_boots(boots)
 
-    results = []
+    results, failed = [], []
     for boot in boots:
         found = Judge(boot).all()
         if args.control:
@@ -728,13 +748,13 @@ def run(args):
         else:
             judge_skips(found)
         results += found
+        if any(result.status == FAIL for result in found):
+            failed.append(boot)
     print_results(results)
-    for boot in boots:
-        if any(r.status == FAIL and (r.variant, r.state) == (boot.variant, boot.state)
-               for r in results):
-            print("# %s, %s: console %s, output %s" % (boot.variant, boot.state,
-                                                       boot.folder / "console.log",
-                                                       boot.folder / "output.log"))
+    for boot in failed:
+        print("# %s, %s: console %s, output %s" % (boot.variant, boot.state,
+                                                   boot.folder / "console.log",
+                                                   boot.folder / "output.log"))
     print_retries(boots)
     if not args.control and not args.module_dir:
         if tree["hash"] != tree_of_today()["hash"]:

@@ -38,12 +38,15 @@ static bool is_vm(struct file *file)
 static noinline void look_up(struct kvm *kvm, const struct lookup *lookup)
 {
 	u64 start, i, found = 0;
+	int idx;
 
+	idx = srcu_read_lock(&kvm->srcu);
 	start = rdtsc_ordered();
 	for (i = 0; i < lookup->count; i++)
 		found += kvm_mem_is_private(kvm, lookup->gfn +
 					    (i * lookup->stride & lookup->mask));
 	cycles_taken = rdtsc_ordered() - start;
+	srcu_read_unlock(&kvm->srcu, idx);
 	nr_private = found;
 }
 

@@ -3,7 +3,6 @@
  * Userspace has no way to a private page: not by its own accesses, from whichever
  * process and mapping, and not by the kernel's on its behalf.
  */
-/* variants: release */
 #include <sys/uio.h>
 #include <sys/wait.h>
 

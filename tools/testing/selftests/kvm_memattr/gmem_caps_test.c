@@ -4,7 +4,6 @@
  * KVM_GET_SUPPORTED_MEMORY_ATTRIBUTES on a guest_memfd, and which files can be
  * created.
  */
-/* variants: release */
 #include "kvm_memattr_gmem.h"
 
 FIXTURE(caps) {

@@ -3,7 +3,6 @@
  * What becomes of the contents of pages that are converted: by each policy, in
  * each direction, for pages in use, in no use, and not there at all.
  */
-/* variants: release */
 #include "kvm_memattr_gmem.h"
 
 FIXTURE(content) {

@@ -3,7 +3,6 @@
  * KVM_SET_MEMORY_ATTRIBUTES2 on a guest_memfd: which pages become private and
  * shared, and what of it the guest and userspace have mapped.
  */
-/* variants: release */
 #include <sys/wait.h>
 
 #include "kvm_memattr_gmem.h"

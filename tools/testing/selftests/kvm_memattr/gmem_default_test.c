@@ -3,7 +3,6 @@
  * The module's parameter that says what becomes of contents where a conversion
  * names no policy, and what there is of conversions without the module.
  */
-/* variants: release */
 #include <sys/stat.h>
 
 #include "kvm_memattr_gmem.h"

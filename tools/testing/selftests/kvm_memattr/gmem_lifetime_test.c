@@ -4,7 +4,6 @@
  * come, are converted and go leave nothing behind.
  */
 /* seconds: release 300, debug 1800 */
-/* variants: release */
 #include "kvm_memattr_gmem.h"
 #include "kvm_memattr_module.h"
 #include "kvm_memattr_slab.h"

@@ -6,7 +6,6 @@
  * returned, it is in the new one.
  */
 /* seconds: release 600, debug 2400 */
-/* variants: release */
 #include "kvm_memattr_gmem.h"
 #include "kvm_memattr_observe.h"
 #include "kvm_memattr_lost.h"

@@ -5,7 +5,6 @@
  * holds for a moment are no reason. Nor are pages converted that have a memory
  * error.
  */
-/* variants: release */
 #include <sys/uio.h>
 
 /* Expects linux/types.h to be included. */

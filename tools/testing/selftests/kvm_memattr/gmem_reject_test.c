@@ -4,7 +4,6 @@
  * which error_offset, in which order it looks, and that a refused request has
  * changed nothing: no state, no contents, not one mapping of the guest.
  */
-/* variants: release */
 #include "kvm_memattr_gmem.h"
 
 FIXTURE(reject) {

@@ -4,7 +4,6 @@
  * least: EINTR, with the first page that is not done. What can fail has been
  * settled before, and what makes no contents is not stopped.
  */
-/* variants: release */
 #include <sys/time.h>
 
 #include "kvm_memattr_gmem.h"

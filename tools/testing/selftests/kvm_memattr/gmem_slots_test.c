@@ -4,7 +4,6 @@
  * whichever slot the guest has it, whether it's there or punched out, and for as
  * long as somebody has the file.
  */
-/* variants: release */
 #include "kvm_memattr_gmem.h"
 #include "kvm_memattr_observe.h"
 

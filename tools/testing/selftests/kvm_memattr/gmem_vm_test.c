@@ -5,7 +5,6 @@
  * it failed, PRIVATE is refused where a guest_memfd keeps it, and restrictions
  * bind there as elsewhere.
  */
-/* variants: release */
 #include <sys/wait.h>
 
 #include "kvm_memattr_gmem.h"

@@ -4,7 +4,6 @@
  * again, which neither takes a mapping away nor gives a right back, and what the
  * guest does with the rights that are left is seen as an access.
  */
-/* variants: release */
 /* modes: npt=0 tdp_mmu=0 */
 #include "kvm_memattr_age.h"
 #include "kvm_memattr_rwx_huge.h"

@@ -11,7 +11,6 @@
  * KMA_SEED repeats what is set and tried, though not when; KMA_STEPS is the number of
  * sets.
  */
-/* variants: release */
 /* modes: npt=0 tdp_mmu=0 */
 /* seconds: release 300, debug 1800 */
 #include <pthread.h>

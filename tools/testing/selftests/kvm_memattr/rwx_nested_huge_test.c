@@ -4,7 +4,6 @@
  * what is restricted of the memory that its own memory is made of, whether it has
  * been mapped in one piece before or is only after.
  */
-/* variants: release */
 /* modes: npt=0 tdp_mmu=0 nx_huge_pages=force */
 #include "kvm_memattr_age.h"
 #include "kvm_memattr_rwx_huge.h"

@@ -29,16 +29,20 @@ static long observe_private(struct kvm *kvm, const struct kma_observe *o)
 	u64 __user *to = u64_to_user_ptr(o->buffer);
 	u64 words[STEP], done, i, bit;
 	gfn_t gfn = o->start;
+	int idx;
 
 	if (o->room / sizeof(u64) < nr_words)
 		return -ENOSPC;
 
 	for (done = 0; done < nr_words; done += i) {
+		/* A page of a memslot may be asked for in its guest_memfd. */
+		idx = srcu_read_lock(&kvm->srcu);
 		for (i = 0; i < STEP && done + i < nr_words; i++) {
 			words[i] = 0;
 			for (bit = 0; bit < 64 && gfn < o->end; bit++, gfn++)
 				words[i] |= (u64)kvm_mem_is_private(kvm, gfn) << bit;
 		}
+		srcu_read_unlock(&kvm->srcu, idx);
 		if (copy_to_user(to + done, words, i * sizeof(u64)))
 			return -EFAULT;
 		cond_resched();
