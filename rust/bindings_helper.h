@@ -47,7 +47,7 @@ int kma_folio_ref_count(const struct folio *folio);
 bool kma_folio_is_poisoned(struct folio *folio);
 bool kma_folio_is_uptodate(struct folio *folio);
 void kma_folio_mark_uptodate(struct folio *folio);
-bool kma_folio_trylock(struct folio *folio);
+void kma_folio_lock(struct folio *folio);
 void kma_folio_unlock(struct folio *folio);
 void kma_folio_fill(struct folio *folio, u8 byte);
 

@@ -10,9 +10,6 @@ use super::{
 };
 use kernel::types::Opaque;
 
-/// How often a locked folio is looked at until it's left locked.
-const LOCK_TRIES: usize = 1000;
-
 /// A folio in the page cache of a guest_memfd.
 ///
 /// # Invariants
@@ -70,29 +67,19 @@ impl Folio {
         unsafe { bindings::kma_folio_is_uptodate(self.as_ptr()) }
     }
 
-    /// Fills it with a byte, which is its contents from then on.
-    ///
-    /// A page fault may be about to zero a folio that hasn't got contents yet, for which it holds the
-    /// folio's lock. That's waited for, but not for ever: who handles a memory error holds the lock
-    /// until the invalidate lock is released.
+    /// Fills it with a byte, which is its contents from then on. Sleeps: a page fault may be about to
+    /// zero a folio that hasn't got contents yet, for which it holds the folio's lock.
     pub(crate) fn fill(&self, byte: u8) {
         let folio = self.as_ptr();
-        let locked = (0..LOCK_TRIES).any(|_| {
-            // SAFETY: The folio is valid by the type invariant.
-            let locked = unsafe { bindings::kma_folio_trylock(folio) };
-            if !locked {
-                super::sched::cond_resched();
-            }
-            locked
-        });
+        // SAFETY: The folio is valid by the type invariant. Its lock nests inside of the invalidate
+        // lock, which is held.
+        unsafe { bindings::kma_folio_lock(folio) };
         // SAFETY: The folio is valid by the type invariant, and nobody but guest and host, which have
         // no mapping of it by now, relies on what's in it.
         unsafe { bindings::kma_folio_fill(folio, byte) };
         // SAFETY: The folio is valid by the type invariant.
         unsafe { bindings::kma_folio_mark_uptodate(folio) };
-        if locked {
-            // SAFETY: The folio was locked above.
-            unsafe { bindings::kma_folio_unlock(folio) };
-        }
+        // SAFETY: The folio was locked above.
+        unsafe { bindings::kma_folio_unlock(folio) };
     }
 }

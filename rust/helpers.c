@@ -141,9 +141,9 @@ void kma_folio_mark_uptodate(struct folio *folio)
 	folio_mark_uptodate(folio);
 }
 
-bool kma_folio_trylock(struct folio *folio)
+void kma_folio_lock(struct folio *folio)
 {
-	return folio_trylock(folio);
+	folio_lock(folio);
 }
 
 void kma_folio_unlock(struct folio *folio)

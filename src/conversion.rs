@@ -113,7 +113,10 @@ pub(crate) fn convert(
         let mut folios = 0;
         // Where it can't be stopped for lack of memory, it isn't.
         let stop = |folio: &Folio| -> ControlFlow<()> {
-            (step.apply)(folio, policy);
+            // One that has gone bad since is left alone.
+            if !folio.is_poisoned() {
+                (step.apply)(folio, policy);
+            }
             folios += 1;
             let end = Index::new(folio.index().raw() + folio.nr_pages());
             if folios >= FOLIOS_AT_LEAST
@@ -158,23 +161,22 @@ fn step(gmem: &Gmem, request: &ConvertRequest) -> Option<(Step, Policy)> {
 fn settle(guard: &GmemGuard<'_>, plan: &Plan<'_>) -> Result<(), Index> {
     guard.unmap(plan.hull.start(), plan.hull.end());
 
-    let mut drained = false;
     let mut tries = 0;
     // What was used by nobody else stays so: page faults of userspace wait, and those that have found
     // their page before have a reference.
     let mut from = plan.hull.start();
     while let Err(index) = plan.find(guard, from, Folio::has_other_references) {
         from = index;
-        if !drained {
-            drained = true;
+        // Batches are drained at once, and once more when all page faults that were under way have
+        // ended: these may have left a folio that they've made in one.
+        if tries == 0 || tries == REFERENCE_TRIES {
             drain_batches();
-            continue;
-        }
-        if tries == REFERENCE_TRIES {
+        } else if tries > REFERENCE_TRIES {
             return Err(index);
+        } else {
+            fsleep(REFERENCE_WAIT);
         }
         tries += 1;
-        fsleep(REFERENCE_WAIT);
         // A page fault that had found its page before the lock was taken may have mapped it since.
         guard.unmap(index, Index::new(index.raw() + 1));
     }
