@@ -41,7 +41,7 @@ impl Step {
     pub(crate) fn of(vm_type: VmType, direction: Direction) -> Option<Self> {
         Some(Self {
             promised: Policies::promised(vm_type, direction)?,
-            // Of all types that are promised anything, the memory is in the clear.
+            // The host's own mapping of the memory is what all of them are served by.
             acts_on: |policy| policy != Policy::Preserve,
             apply: fill,
         })

@@ -61,12 +61,16 @@ impl Policies {
     ///
     /// What guest and host see of a software-protected VM's memory are the same bytes. So they are for
     /// types without private memory, which have only one direction: what the host couldn't map becomes
-    /// something that it can. Hardware that encrypts memory, or tracks its owner, has to do something
-    /// about each page, which nobody does yet.
+    /// something that it can. SEV is one of them, but what its guest has written encrypted is of no use
+    /// to the host. Hardware that tracks the owner of memory has to do something about each page, which
+    /// nobody does yet.
     pub(crate) const fn promised(vm_type: VmType, direction: Direction) -> Option<Self> {
         match (vm_type, direction) {
             (VmType::SwProtected, _) => Some(Self::ALL),
-            (VmType::Default | VmType::Sev | VmType::SevEs, Direction::ToShared) => Some(Self::ALL),
+            (VmType::Default, Direction::ToShared) => Some(Self::ALL),
+            (VmType::Sev | VmType::SevEs, Direction::ToShared) => {
+                Some(Self(Self::ALL.0 & !Self::of(Policy::Preserve).0))
+            }
             (VmType::Default | VmType::Sev | VmType::SevEs, Direction::ToPrivate) => None,
             (VmType::Snp | VmType::Tdx | VmType::Unknown, _) => None,
         }
@@ -162,8 +166,20 @@ mod tests {
         for vm_type in [VmType::Default, VmType::Sev, VmType::SevEs] {
             let promised = |direction| Policies::promised(vm_type, direction);
             assert!(promised(Direction::ToPrivate).is_none());
-            assert!(promised(Direction::ToShared) == Some(Policies::ALL));
-            assert!(Policies::promised_at_all(vm_type) == Policies::ALL);
+            assert!(promised(Direction::ToShared) == Some(Policies::promised_at_all(vm_type)));
+        }
+        assert!(Policies::promised_at_all(VmType::Default) == Policies::ALL);
+    }
+
+    #[test]
+    fn what_is_encrypted_is_not_preserved_for_the_host() {
+        for vm_type in [VmType::Sev, VmType::SevEs] {
+            let promised = Policies::promised(vm_type, Direction::ToShared);
+            let choose = |asked, default| promised.and_then(|set| set.choose(asked, default));
+            assert!(choose(Some(Policy::Preserve), Policy::Zero).is_none());
+            assert!(choose(Some(Policy::Zero), Policy::Zero) == Some(Policy::Zero));
+            assert!(choose(Some(Policy::None), Policy::Zero) == Some(Policy::None));
+            assert!(choose(None, Policy::Preserve) == Some(Policy::None));
         }
     }
 

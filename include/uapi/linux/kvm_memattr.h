@@ -113,7 +113,8 @@
  *
  * All errors but EINTR leave everything as it was. From EPERM on, error_offset
  * says where the request has failed: the first address or offset that it did not
- * cover. It is left alone otherwise.
+ * cover. It is left alone otherwise. Where it cannot be written, EFAULT takes the
+ * place of the error, that of EINTR too.
  */
 #ifndef KVM_SET_MEMORY_ATTRIBUTES2
 struct kvm_memory_attributes2 {
