@@ -200,7 +200,9 @@ def plan(jobs, variant, groups, control):
         wanted = [job for job in wanted if job.own]
         return [(MAINLINE, ["control"], wanted)] if wanted else []
     boots = []
-    mainline = [job for job in wanted if not job.own]
+    # Without the module, the debug kernel is for the series alone: what sets attributes.
+    mainline = [job for job in wanted if not job.own
+                and (variant == "release" or "sets" in job.checks)]
     if mainline:
         boots.append((MAINLINE, ["mainline"], mainline))
     for number in range(len(SHARES)):
