@@ -3,7 +3,7 @@
  * What a guest_memfd keeps of its pages goes with it, and not before: files that
  * come, are converted and go leave nothing behind.
  */
-/* seconds: release 300, debug 1800 */
+/* seconds: release 300, debug 900 */
 #include "kvm_memattr_gmem.h"
 #include "kvm_memattr_module.h"
 #include "kvm_memattr_slab.h"
@@ -63,11 +63,18 @@ static void come_and_go(int i)
 		kvm_munmap(mem, KMA_SIZE);
 }
 
-/* Others come and go meanwhile, of which a few may be there at any time. */
-#define SLACK	200
+/* Fewer of all that there are many of, in the same proportion to each other. */
+#define DEBUG_SHARE	8
 
-TEST_F_TIMEOUT(lifetime, a_thousand_vms_with_converted_memory_leave_nothing, 1500)
+/* Others come and go meanwhile, of which a few may be there at any time. */
+static u64 slack(void)
 {
+	return kma_rounds(200, DEBUG_SHARE);
+}
+
+TEST_F_TIMEOUT(lifetime, vms_with_converted_memory_leave_nothing, 1500)
+{
+	const u64 vms = kma_rounds(1000, DEBUG_SHARE);
 	u64 nodes, inodes;
 
 	for (int i = 0; i < 10; i++)
@@ -76,43 +83,42 @@ TEST_F_TIMEOUT(lifetime, a_thousand_vms_with_converted_memory_leave_nothing, 150
 	nodes = kma_slab_objects(NODES);
 	inodes = kma_slab_objects(INODES);
 
-	for (int i = 0; i < 1000; i++)
+	for (int i = 0; i < vms; i++)
 		come_and_go(i);
 	KMA_WAIT_FOR(kma_total("gmem_inodes_alive") == self->inodes_alive);
-	KMA_WAIT_FOR(kma_slab_objects(INODES) <= inodes + SLACK / 10);
-	KMA_WAIT_FOR(kma_slab_objects(NODES) <= nodes + SLACK);
+	KMA_WAIT_FOR(kma_slab_objects(INODES) <= inodes + slack() / 10);
+	KMA_WAIT_FOR(kma_slab_objects(NODES) <= nodes + slack());
 	printf("# figure: " INODES ": %lu before, %lu after; " NODES ": %lu before, %lu after\n",
 	       inodes, kma_slab_objects(INODES), nodes, kma_slab_objects(NODES));
 }
 
-#define FRAGMENTS	16384ull
-
-static int fragmented_file(struct kvm_vm *vm, u64 policy)
+static int fragmented_file(struct kvm_vm *vm, u64 fragments, u64 policy)
 {
-	int fd = vm_create_guest_memfd(vm, 2 * FRAGMENTS * PAGE_SIZE, GMEM_IN_PLACE);
+	int fd = vm_create_guest_memfd(vm, 2 * fragments * PAGE_SIZE, GMEM_IN_PLACE);
 
-	for (u64 i = 0; i < FRAGMENTS; i++)
+	for (u64 i = 0; i < fragments; i++)
 		GMEM_ASSERT_SET(fd, 2 * i * PAGE_SIZE, PAGE_SIZE, 0, policy);
 	return fd;
 }
 
 TEST_F_TIMEOUT(lifetime, memory_for_fragments_goes_with_uniformity_and_with_the_file, 600)
 {
+	const u64 fragments = kma_rounds(16384, DEBUG_SHARE);
 	/* A node has 64 pages. */
-	const u64 taken = 2 * FRAGMENTS / 64;
+	const u64 taken = 2 * fragments / 64;
 	struct kvm_vm *vm = vm_create_barebones_type(KVM_X86_SW_PROTECTED_VM);
 	u64 before = kma_slab_objects(NODES);
-	int fd = fragmented_file(vm, 0);
+	int fd = fragmented_file(vm, fragments, 0);
 
 	TEST_ASSERT(kma_slab_objects(NODES) >= before + taken * 9 / 10,
 		    "%lu nodes, after %lu without", kma_slab_objects(NODES), before);
-	GMEM_ASSERT_SET(fd, 0, 2 * FRAGMENTS * PAGE_SIZE, 0, 0);
-	KMA_WAIT_FOR(kma_slab_objects(NODES) <= before + SLACK);
+	GMEM_ASSERT_SET(fd, 0, 2 * fragments * PAGE_SIZE, 0, 0);
+	KMA_WAIT_FOR(kma_slab_objects(NODES) <= before + slack());
 	kvm_close(fd);
 
-	fd = fragmented_file(vm, GMEM_PRESERVE);
+	fd = fragmented_file(vm, fragments, GMEM_PRESERVE);
 	kvm_close(fd);
-	KMA_WAIT_FOR(kma_slab_objects(NODES) <= before + SLACK);
+	KMA_WAIT_FOR(kma_slab_objects(NODES) <= before + slack());
 	kvm_vm_free(vm);
 }
 

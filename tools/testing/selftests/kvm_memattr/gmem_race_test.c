@@ -5,14 +5,22 @@
  * page is in one state or the other for each of them, and when a conversion has
  * returned, it is in the new one.
  */
-/* seconds: release 600, debug 2400 */
+/* seconds: release 600, debug 1200 */
 #include "kvm_memattr_gmem.h"
 #include "kvm_memattr_observe.h"
 #include "kvm_memattr_lost.h"
 #include "kvm_memattr_random.h"
 
 #define RACE_ROUNDS		150
+#define RACE_DEBUG_SHARE	5
 #define RACE_STOP_SECONDS	20
+
+/*
+ * How many of the hundreds of conversions of a race may be refused for a page fault
+ * of a vCPU. The module waits for these: only one that stands still for long, on a
+ * machine with other work to do, is met.
+ */
+#define RACE_REFUSED		10
 
 /* For each stage of a round, so that others see some of it. */
 #define STAGE_US		300
@@ -37,8 +45,10 @@ static struct {
 	u64 phase;
 	/* Do pages turn into junk, or keep what they have? */
 	u64 junk;
-	/* Whether the guest leaves a count of its own in each page. */
+	/* Whether the guest leaves a count of its own in each page, and finds it there. */
 	u64 counts;
+	/* Or pages lose what they hold at any time, to zeroes or junk; it is written to. */
+	u64 loses;
 	u64 rounds[KMA_VCPUS];
 } hammer;
 
@@ -47,6 +57,19 @@ static const u64 looks[] = { 0, 1, 255, 510 };
 
 /* The last word of a page, and one that nothing else uses, by vCPU. */
 #define COUNT_WORD(_vcpu)	(KMA_PAGE_WORDS - 1 - 2 * (_vcpu))
+
+/* A page that may be a new one at any time, but never one of somebody else. */
+static void hammer_use(u64 gpa, u64 *count)
+{
+	for (int i = 0; i < ARRAY_SIZE(looks); i++) {
+		u64 word = READ_ONCE(((u64 *)gpa)[looks[i]]);
+
+		__GUEST_ASSERT(!word || word == KMA_JUNK ||
+			       word == kma_word(KMA_KIND_NEW, gpa + looks[i] * sizeof(u64)),
+			       "page 0x%lx, word %lu is %lx", gpa, looks[i], word);
+	}
+	WRITE_ONCE(*count, READ_ONCE(*count) + 1);
+}
 
 /* One page: all of its words are of before, or of after, or those that come first are. */
 static void hammer_look(u64 gpa)
@@ -78,13 +101,17 @@ static void hammer_code(u64 vcpu_id)
 
 	while (!READ_ONCE(hammer.stop)) {
 		for (u64 page = 0; page < KMA_PAGES; page++) {
-			u64 gpa = KMA_GPA + page * PAGE_SIZE, *count;
+			u64 gpa = KMA_GPA + page * PAGE_SIZE;
+			u64 *count = (u64 *)gpa + COUNT_WORD(vcpu_id);
 
+			if (READ_ONCE(hammer.loses)) {
+				hammer_use(gpa, count);
+				continue;
+			}
 			hammer_look(gpa);
 			if (!READ_ONCE(hammer.counts))
 				continue;
 
-			count = (u64 *)gpa + COUNT_WORD(vcpu_id);
 			__GUEST_ASSERT(READ_ONCE(*count) == counts[vcpu_id][page],
 				       "page %lu has lost a write: %lu, not %lu", page,
 				       READ_ONCE(*count), counts[vcpu_id][page]);
@@ -100,12 +127,15 @@ struct race {
 	int fd;
 	void *mem;
 	int observer;
+	/* Pages go bad, and vCPUs exit for them. */
+	bool errors;
 	struct racer {
 		struct race *race;
 		struct kvm_vcpu *vcpu;
 		pthread_t thread;
 		bool interrupted;
 		u64 exits;
+		u64 bad_exits;
 	} racers[KMA_VCPUS];
 	bool lost;
 	int rounds;
@@ -137,6 +167,11 @@ static void *racer_thread(void *arg)
 			TEST_ASSERT(!(run->memory_fault.flags & ~KVM_MEMORY_EXIT_FLAG_PRIVATE),
 				    "an exit with flags 0x%llx", run->memory_fault.flags);
 			racer->exits++;
+			continue;
+		}
+		if (ret && errno == EHWPOISON && run->exit_reason == KVM_EXIT_MEMORY_FAULT) {
+			TEST_ASSERT(racer->race->errors, "a page has gone bad by itself");
+			racer->bad_exits++;
 			continue;
 		}
 		if ((!ret || errno == EINTR) && kma_is_lost(vcpu, racer->interrupted)) {
@@ -179,7 +214,11 @@ static void race_start(struct race *race, int vcpus)
 {
 	struct kvm_vcpu *vcpu[KMA_VCPUS];
 
-	*race = (struct race) { .rounds = race->rounds, .refused = race->refused };
+	*race = (struct race) {
+		.rounds = race->rounds,
+		.refused = race->refused,
+		.errors = race->errors,
+	};
 	hammer.stop = false;
 	hammer.phase = STAGE_ANY;
 	memset(hammer.rounds, 0, sizeof(hammer.rounds));
@@ -240,9 +279,15 @@ static void set_stage(struct race *race, enum stage stage)
 	__sync_synchronize();
 }
 
+static void convert_range(struct race *race, u64 first, u64 nr, u64 attributes, u64 policy)
+{
+	race->refused += gmem_set_despite_users(race->fd, first * PAGE_SIZE, nr * PAGE_SIZE,
+						attributes, policy);
+}
+
 static void convert(struct race *race, u64 attributes, u64 policy)
 {
-	race->refused += gmem_set_despite_users(race->fd, 0, KMA_SIZE, attributes, policy);
+	convert_range(race, 0, KMA_PAGES, attributes, policy);
 }
 
 static u64 private_at_window(struct race *race)
@@ -254,24 +299,24 @@ static u64 private_at_window(struct race *race)
 	return pages;
 }
 
-/* Have all vCPUs got on since they were last asked? One that is lost does not. */
+/* Have all vCPUs got on since they last all had? One that is lost does not. */
 static bool all_at_work(struct race *race, int vcpus, u64 seen[KMA_VCPUS])
 {
-	bool all = true;
+	u64 rounds[KMA_VCPUS];
 
 	for (int i = 0; i < vcpus; i++) {
-		u64 rounds = READ_ONCE(GUESTS(race, rounds[i]));
-
-		all &= rounds != seen[i];
-		seen[i] = rounds;
+		rounds[i] = READ_ONCE(GUESTS(race, rounds[i]));
+		if (rounds[i] == seen[i])
+			return false;
 	}
-	return all;
+	memcpy(seen, rounds, vcpus * sizeof(*seen));
+	return true;
 }
 
 /* Rounds with the vCPUs at work, again from where one was last seen so that is lost. */
-static void race_run(int vcpus, void (*round)(struct race *race))
+static void __race_run(int vcpus, int rounds, bool errors, void (*round)(struct race *race))
 {
-	struct race race = {};
+	struct race race = { .errors = errors };
 	int done = 0;
 
 	for (int attempt = 0; attempt < KMA_ATTEMPTS; attempt++) {
@@ -279,7 +324,7 @@ static void race_run(int vcpus, void (*round)(struct race *race))
 
 		race.rounds = done;
 		race_start(&race, vcpus);
-		while (race.rounds < RACE_ROUNDS && !READ_ONCE(race.lost)) {
+		while (race.rounds < rounds && !READ_ONCE(race.lost)) {
 			round(&race);
 			race.rounds++;
 			if (all_at_work(&race, vcpus, seen))
@@ -288,17 +333,36 @@ static void race_run(int vcpus, void (*round)(struct race *race))
 		race_stop(&race);
 
 		if (!race.lost) {
+			struct racer *r = race.racers;
+
 			TEST_ASSERT(done, "the vCPUs did nothing");
 			printf("# figure: vCPUs: rounds %lu, %lu, exits %lu, %lu; EAGAIN: %lu\n",
-			       hammer.rounds[0], hammer.rounds[1], race.racers[0].exits,
-			       race.racers[1].exits, race.refused);
+			       hammer.rounds[0], hammer.rounds[1], r[0].exits, r[1].exits,
+			       race.refused);
+			if (errors)
+				printf("# figure: exits for memory errors: %lu, %lu\n",
+				       r[0].bad_exits, r[1].bad_exits);
+			TEST_ASSERT(errors || race.refused <= RACE_REFUSED,
+				    "refused %lu times, for pages that nobody holds on to",
+				    race.refused);
 			return;
 		}
 		/* The runner counts these lines. */
 		ksft_print_msg("retry: the emulation lost a vCPU, %d of %d rounds are done\n",
-			       done, RACE_ROUNDS);
+			       done, rounds);
 	}
 	TEST_FAIL("a vCPU was lost %d times", KMA_ATTEMPTS);
+}
+
+static void race_run(int vcpus, int rounds, void (*round)(struct race *race))
+{
+	__race_run(vcpus, kma_rounds(rounds, RACE_DEBUG_SHARE), false, round);
+}
+
+/* Their number is small as it is. */
+static void race_run_with_errors(int vcpus, int rounds, void (*round)(struct race *race))
+{
+	__race_run(vcpus, rounds, true, round);
 }
 
 FIXTURE(vcpus) {
@@ -341,7 +405,7 @@ static void to_private_round(struct race *race)
 TEST_F_TIMEOUT(vcpus, never_see_a_page_half_way_to_private, 600)
 {
 	hammer.junk = true;
-	race_run(variant->nr, to_private_round);
+	race_run(variant->nr, RACE_ROUNDS, to_private_round);
 }
 
 static void to_shared_round(struct race *race)
@@ -362,7 +426,7 @@ static void to_shared_round(struct race *race)
 TEST_F_TIMEOUT(vcpus, never_see_a_page_half_way_to_shared, 600)
 {
 	hammer.junk = true;
-	race_run(variant->nr, to_shared_round);
+	race_run(variant->nr, RACE_ROUNDS, to_shared_round);
 }
 
 static void preserve_round(struct race *race)
@@ -379,7 +443,7 @@ static void preserve_round(struct race *race)
 TEST_F_TIMEOUT(vcpus, lose_no_write_to_a_page_that_is_preserved, 600)
 {
 	hammer.counts = true;
-	race_run(variant->nr, preserve_round);
+	race_run(variant->nr, RACE_ROUNDS, preserve_round);
 }
 
 static void one_page_round(struct race *race)
@@ -387,19 +451,17 @@ static void one_page_round(struct race *race)
 	u64 first = kma_random_below(KMA_PAGES), nr = kma_random_log(KMA_PAGES - first);
 
 	set_stage(race, STAGE_CHANGES);
-	race->refused += gmem_set_despite_users(race->fd, first * PAGE_SIZE, nr * PAGE_SIZE,
-						KMA_PRIVATE, GMEM_PRESERVE);
+	convert_range(race, first, nr, KMA_PRIVATE, GMEM_PRESERVE);
 	TEST_ASSERT_EQ(private_at_window(race), GENMASK_ULL(first + nr - 1, first));
 	TEST_ASSERT_EQ(gmem_unloadable(race->mem), GENMASK_ULL(first + nr - 1, first));
-	race->refused += gmem_set_despite_users(race->fd, first * PAGE_SIZE, nr * PAGE_SIZE, 0,
-						GMEM_PRESERVE);
+	convert_range(race, first, nr, 0, GMEM_PRESERVE);
 }
 
 TEST_F_TIMEOUT(vcpus, lose_no_write_beside_pages_that_are_converted, 600)
 {
 	kma_random_init();
 	hammer.counts = true;
-	race_run(variant->nr, one_page_round);
+	race_run(variant->nr, RACE_ROUNDS, one_page_round);
 }
 
 /* The slot goes and comes back, in a thread of its own. */
@@ -452,11 +514,8 @@ static void slots_round(struct race *race)
 	set_stage(race, STAGE_CHANGES);
 	helper_start(&helper, race, slots_thread);
 	for (int i = 0; i < 5; i++) {
-		race->refused += gmem_set_despite_users(race->fd, first * PAGE_SIZE,
-							nr * PAGE_SIZE, 0, GMEM_PRESERVE);
-		race->refused += gmem_set_despite_users(race->fd, first * PAGE_SIZE,
-							nr * PAGE_SIZE, KMA_PRIVATE,
-							GMEM_PRESERVE);
+		convert_range(race, first, nr, 0, GMEM_PRESERVE);
+		convert_range(race, first, nr, KMA_PRIVATE, GMEM_PRESERVE);
 	}
 	helper_stop(&helper);
 
@@ -469,10 +528,10 @@ static void slots_round(struct race *race)
 
 TEST_F_TIMEOUT(vcpus, see_the_same_pages_while_the_slot_comes_and_goes, 600)
 {
-	race_run(variant->nr, slots_round);
+	race_run(variant->nr, RACE_ROUNDS, slots_round);
 }
 
-/* Without vCPUs: what userspace and other threads do to the file. */
+/* Without vCPUs: what userspace does to the file. */
 FIXTURE(host) {
 	struct race race;
 };
@@ -480,7 +539,6 @@ FIXTURE(host) {
 FIXTURE_SETUP(host)
 {
 	KMA_REQUIRE_PROTECTED_VMS();
-	kma_random_init();
 	race_start(&self->race, 0);
 }
 
@@ -560,11 +618,12 @@ static void *reads_thread(void *arg)
 
 static void race_with_userspace(struct race *race, void *(*fn)(void *))
 {
+	const int rounds = kma_rounds(RACE_ROUNDS, RACE_DEBUG_SHARE);
 	struct helper helpers[2];
 
 	helper_start(&helpers[0], race, fn);
 	helper_start(&helpers[1], race, fn);
-	for (; race->rounds < RACE_ROUNDS; race->rounds++) {
+	for (; race->rounds < rounds; race->rounds++) {
 		u64 policy = race->rounds % 2 ? GMEM_PRESERVE : GMEM_NONE;
 
 		set_stage(race, STAGE_CHANGES);
@@ -578,7 +637,7 @@ static void race_with_userspace(struct race *race, void *(*fn)(void *))
 	}
 	helper_stop(&helpers[0]);
 	helper_stop(&helpers[1]);
-	printf("# figure: EAGAIN %lu times in %d rounds\n", race->refused, RACE_ROUNDS);
+	printf("# figure: EAGAIN %lu times in %d rounds\n", race->refused, rounds);
 }
 
 TEST_F_TIMEOUT(host, nothing_is_read_once_it_is_private, 300)
@@ -596,28 +655,63 @@ TEST_F_TIMEOUT(host, nothing_is_read_by_the_kernel_once_it_is_private, 300)
 	race_with_userspace(&self->race, reads_thread);
 }
 
-/* Holes and allocations in any part of the file. */
-static void *holes_thread(void *arg)
-{
-	struct helper *helper = arg;
-	struct kvm_random_state random = new_kvm_random_state(kma_seed);
+/* Other threads change the file as well, with vCPUs that use its pages, and without. */
+FIXTURE(others) {
+};
 
-	for (; !READ_ONCE(helper->stop); helper->times++) {
-		u64 first = kvm_random_u32(&random) % KMA_PAGES;
-		u64 nr = 1 + kvm_random_u32(&random) % (KMA_PAGES - first);
+FIXTURE_VARIANT(others) {
+	int vcpus;
+	int rounds;
+};
+
+FIXTURE_VARIANT_ADD(others, no_vcpus) {
+	.vcpus = 0,
+	.rounds = RACE_ROUNDS,
+};
+
+/* They take page faults all the while, which takes long. */
+FIXTURE_VARIANT_ADD(others, two_vcpus) {
+	.vcpus = 2,
+	.rounds = RACE_ROUNDS / 3,
+};
+
+FIXTURE_SETUP(others)
+{
+	KMA_REQUIRE_PROTECTED_VMS();
+	kma_random_init();
+	hammer.loses = true;
+}
+
+FIXTURE_TEARDOWN(others)
+{
+}
+
+/* Holes and allocations in any part of the file, or of its first pages. */
+static void punch_and_allocate(struct helper *helper, u64 pages)
+{
+	kma_random_init_thread(helper->race->rounds);
+	do {
+		u64 first = kma_random_below(pages);
+		u64 nr = 1 + kma_random_below(pages - first);
 
 		gmem_punch(helper->race->fd, first * PAGE_SIZE, nr * PAGE_SIZE);
 		gmem_allocate(helper->race->fd, first * PAGE_SIZE, nr * PAGE_SIZE);
-	}
+		helper->times++;
+	} while (!READ_ONCE(helper->stop));
+}
+
+static void *holes_thread(void *arg)
+{
+	punch_and_allocate(arg, KMA_PAGES);
 	return NULL;
 }
 
-static void assert_no_old_word(struct race *race, u64 pages)
+static void assert_no_old_word(struct race *race)
 {
 	for (u64 page = 0; page < KMA_PAGES; page++) {
 		u64 *words = race->mem + page * PAGE_SIZE;
 
-		for (int i = 0; i < ARRAY_SIZE(looks) && pages & 1ull << page; i++) {
+		for (int i = 0; i < ARRAY_SIZE(looks); i++) {
 			u64 word = READ_ONCE(words[looks[i]]);
 
 			TEST_ASSERT(!word || word == KMA_JUNK, "page %lu holds %lx", page, word);
@@ -625,30 +719,31 @@ static void assert_no_old_word(struct race *race, u64 pages)
 	}
 }
 
-TEST_F_TIMEOUT(host, holes_and_allocations_keep_the_state_and_bring_nothing_back, 300)
+static void holes_round(struct race *race)
 {
-	struct race *race = &self->race;
+	u64 policy = race->rounds % 2 ? GMEM_ZERO : GMEM_NONE;
 	struct helper helper;
 
 	helper_start(&helper, race, holes_thread);
-	for (; race->rounds < RACE_ROUNDS; race->rounds++) {
-		u64 policy = race->rounds % 2 ? GMEM_ZERO : GMEM_NONE;
+	fill_all(race);
+	convert(race, KMA_PRIVATE, policy);
+	TEST_ASSERT_EQ(gmem_unloadable(race->mem), KMA_ALL);
+	TEST_ASSERT_EQ(private_at_window(race), KMA_ALL);
+	convert(race, 0, GMEM_PRESERVE);
+	TEST_ASSERT_EQ(gmem_unloadable(race->mem), KMA_NONE);
+	assert_no_old_word(race);
 
-		fill_all(race);
-		convert(race, KMA_PRIVATE, policy);
-		TEST_ASSERT_EQ(gmem_unloadable(race->mem), KMA_ALL);
-		TEST_ASSERT_EQ(private_at_window(race), KMA_ALL);
-		GMEM_ASSERT_SET(race->fd, 0, KMA_SIZE, 0, GMEM_PRESERVE);
-		TEST_ASSERT_EQ(gmem_unloadable(race->mem), KMA_NONE);
-		assert_no_old_word(race, KMA_ALL);
-
-		/* And the other way. */
-		fill_all(race);
-		convert(race, KMA_PRIVATE, GMEM_PRESERVE);
-		GMEM_ASSERT_SET(race->fd, 0, KMA_SIZE, 0, policy);
-		assert_no_old_word(race, KMA_ALL);
-	}
+	/* And the other way. */
+	fill_all(race);
+	convert(race, KMA_PRIVATE, GMEM_PRESERVE);
+	convert(race, 0, policy);
+	assert_no_old_word(race);
 	helper_stop(&helper);
+}
+
+TEST_F_TIMEOUT(others, holes_and_allocations_keep_the_state_and_bring_nothing_back, 300)
+{
+	race_run(variant->vcpus, variant->rounds, holes_round);
 }
 
 /*
@@ -662,130 +757,200 @@ TEST_F_TIMEOUT(host, holes_and_allocations_keep_the_state_and_bring_nothing_back
 static struct duel {
 	pthread_barrier_t barrier;
 	u64 attributes[2];
+	u64 refused[2];
 	int fd;
 	u64 policy;
 } duel;
 
 static void duel_convert(int side)
 {
-	const u64 first = side ? 24 : 0;
+	const u64 offset = side ? 24 * PAGE_SIZE : 0, size = 40 * PAGE_SIZE;
 
-	for (int i = 0; i < 8; i++) {
-		gmem_set_despite_users(duel.fd, first * PAGE_SIZE, 40 * PAGE_SIZE,
-				       duel.attributes[side] ^ KMA_PRIVATE, duel.policy);
-		gmem_set_despite_users(duel.fd, first * PAGE_SIZE, 40 * PAGE_SIZE,
-				       duel.attributes[side], duel.policy);
+	pthread_barrier_wait(&duel.barrier);
+	for (int i = 0; i < 16; i++) {
+		u64 other = i % 2 ? 0 : KMA_PRIVATE;
+
+		duel.refused[side] += gmem_set_despite_users(duel.fd, offset, size,
+							     duel.attributes[side] ^ other,
+							     duel.policy);
 	}
 }
 
 static void *duel_thread(void *arg)
 {
-	for (int round = 0; round < RACE_ROUNDS; round++) {
-		pthread_barrier_wait(&duel.barrier);
-		duel_convert(1);
-		pthread_barrier_wait(&duel.barrier);
-	}
+	duel_convert(1);
 	return NULL;
 }
 
-TEST_F_TIMEOUT(host, one_of_two_conversions_is_the_last_for_all_pages, 300)
+static void duel_round(struct race *race)
 {
-	struct race *race = &self->race;
+	u64 private, want;
 	pthread_t thread;
 
 	duel.fd = race->fd;
+	duel.policy = gmem_policies[race->rounds % ARRAY_SIZE(gmem_policies)];
+	for (int side = 0; side < 2; side++) {
+		duel.attributes[side] = kma_random() & KMA_PRIVATE;
+		duel.refused[side] = 0;
+	}
 	pthread_barrier_init(&duel.barrier, NULL, 2);
 	kvm_pthread_create(&thread, NULL, duel_thread, NULL);
-	for (; race->rounds < RACE_ROUNDS; race->rounds++) {
-		u64 private, want;
-
-		duel.policy = gmem_policies[race->rounds % ARRAY_SIZE(gmem_policies)];
-		duel.attributes[0] = kma_random() & KMA_PRIVATE;
-		duel.attributes[1] = kma_random() & KMA_PRIVATE;
-		pthread_barrier_wait(&duel.barrier);
-		duel_convert(0);
-		pthread_barrier_wait(&duel.barrier);
-
-		private = gmem_unloadable(race->mem);
-		TEST_ASSERT_EQ(private_at_window(race), private);
-		want = (duel.attributes[0] ? BELOW : 0) | (duel.attributes[1] ? ABOVE : 0);
-		TEST_ASSERT_EQ(private & ~COMMON, want);
-		TEST_ASSERT((private & COMMON) == (duel.attributes[0] ? COMMON : 0) ||
-			    (private & COMMON) == (duel.attributes[1] ? COMMON : 0),
-			    "both have converted these, and it shows: %016lx", private);
-	}
+	duel_convert(0);
 	kvm_pthread_join(thread, NULL);
 	pthread_barrier_destroy(&duel.barrier);
+	race->refused += duel.refused[0] + duel.refused[1];
+
+	private = gmem_unloadable(race->mem);
+	TEST_ASSERT_EQ(private_at_window(race), private);
+	want = (duel.attributes[0] ? BELOW : 0) | (duel.attributes[1] ? ABOVE : 0);
+	TEST_ASSERT_EQ(private & ~COMMON, want);
+	TEST_ASSERT((private & COMMON) == (duel.attributes[0] ? COMMON : 0) ||
+		    (private & COMMON) == (duel.attributes[1] ? COMMON : 0),
+		    "both have converted these, and it shows: %016lx", private);
 }
 
-/* Memory errors come while pages are converted. Each costs the machine a page. */
-#define BAD_PAGES	8
+TEST_F_TIMEOUT(others, one_of_two_conversions_is_the_last_for_all_pages, 300)
+{
+	race_run(variant->vcpus, variant->rounds, duel_round);
+}
 
-static void *errors_thread(void *arg)
+/* Each memory error costs the machine a page. */
+#define ERROR_ROUNDS	8
+#define ERROR_SECONDS	60
+
+static void assert_in_time(struct timespec start, const char *what)
+{
+	TEST_ASSERT(timespec_elapsed(start).tv_sec < ERROR_SECONDS, "%s in %d s", what,
+		    ERROR_SECONDS);
+}
+
+static struct timespec now(void)
+{
+	struct timespec start;
+
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	return start;
+}
+
+/* At any point of the conversions. */
+static void *error_thread(void *arg)
 {
 	struct helper *helper = arg;
-	int fd = open("/sys/kernel/debug/kvm_memattr_observer/poison", O_WRONLY);
 
-	TEST_ASSERT(fd >= 0, "the observer is not loaded: %s", strerror(errno));
-	for (; helper->times < BAD_PAGES; helper->times++) {
-		usleep(2000);
-		/* The page may just be changing hands. */
-		for (int i = 0; i < 100; i++) {
-			if (dprintf(fd, "%d %lu", helper->race->fd, helper->times) > 0)
-				break;
-			usleep(100);
-		}
-	}
-	close(fd);
-	WRITE_ONCE(helper->stop, true);
+	kma_random_init_thread(helper->race->rounds);
+	usleep(kma_random_below(2000));
+	gmem_poison(helper->race->fd, helper->race->rounds);
+	helper->times++;
 	return NULL;
 }
 
-TEST_F_TIMEOUT(host, memory_errors_refuse_conversions_and_leave_the_other_pages_alone, 300)
+/* Bad pages were punched, and all can be used as if there had been none. */
+static void assert_mended(struct race *race)
 {
-	const u64 good = KMA_ALL << BAD_PAGES;
-	struct race *race = &self->race;
-	u64 state = 0, refused = 0;
-	struct helper helper;
+	convert(race, KMA_PRIVATE, 0);
+	TEST_ASSERT_EQ(gmem_unloadable(race->mem), KMA_ALL);
+	convert(race, 0, 0);
+	/* The mapping remembers a bad page that it had, whatever has come in its place. */
+	kvm_madvise(race->mem, KMA_SIZE, MADV_DONTNEED);
+	TEST_ASSERT_EQ(gmem_unloadable(race->mem), KMA_NONE);
+}
 
-	helper_start(&helper, race, errors_thread);
-	while (!READ_ONCE(helper.stop)) {
+/* There and back, until a conversion meets the error of this round's page. */
+static void error_round(struct race *race)
+{
+	const u64 bad = race->rounds, good = ~BIT_ULL(bad);
+	struct timespec start = now();
+	struct helper helper;
+	u64 state = 0;
+	int err;
+
+	helper_start(&helper, race, error_thread);
+	do {
 		struct kvm_memory_attributes2 attr = gmem_attr(0, KMA_SIZE, state ^ KMA_PRIVATE,
 							       GMEM_PRESERVE);
 
-		int err = __gmem_ioctl(race->fd, &attr) ? errno : 0;
-
+		assert_in_time(start, "no error was met");
+		err = __gmem_ioctl(race->fd, &attr) ? errno : 0;
 		if (!err) {
 			state ^= KMA_PRIVATE;
 		} else {
 			TEST_ASSERT(err == EHWPOISON || (err == EAGAIN && attr.attributes), "%s",
 				    strerror(err));
-			TEST_ASSERT(attr.error_offset < BAD_PAGES * PAGE_SIZE,
+			TEST_ASSERT(attr.error_offset == bad * PAGE_SIZE,
 				    "%s for 0x%llx, which is good", strerror(err),
 				    attr.error_offset);
-			refused++;
-			/*
-			 * A new page in the place of a bad one, but not while KVM still deals
-			 * with the error: it has locked the page and waits for the file's lock
-			 * then, and the hole for the two in the other order.
-			 */
-			if (err == EHWPOISON) {
-				while (READ_ONCE(helper.times) <= attr.error_offset / PAGE_SIZE)
-					usleep(100);
-				gmem_punch(race->fd, attr.error_offset, PAGE_SIZE);
-			}
 		}
 		/* It has taken effect for all pages that can be seen, or for none. */
 		TEST_ASSERT_EQ(gmem_unloadable(race->mem) & good, state ? good : 0);
 		TEST_ASSERT_EQ(private_at_window(race), state ? KMA_ALL : KMA_NONE);
-	}
-	helper_stop(&helper);
-	TEST_ASSERT(refused, "no error was met");
+	} while (err != EHWPOISON);
 
-	gmem_punch(race->fd, 0, BAD_PAGES * PAGE_SIZE);
-	GMEM_ASSERT_SET(race->fd, 0, KMA_SIZE, KMA_PRIVATE, 0);
-	GMEM_ASSERT_SET(race->fd, 0, KMA_SIZE, 0, 0);
-	TEST_ASSERT_EQ(gmem_unloadable(race->mem), KMA_NONE);
+	/* A new page in its place, at times while KVM still deals with the error. */
+	if (race->rounds % 2)
+		helper_stop(&helper);
+	gmem_punch(race->fd, bad * PAGE_SIZE, PAGE_SIZE);
+	if (!(race->rounds % 2))
+		helper_stop(&helper);
+	assert_mended(race);
+}
+
+TEST_F_TIMEOUT(others, memory_errors_refuse_conversions_and_leave_the_other_pages_alone, 300)
+{
+	race_run_with_errors(variant->vcpus, ERROR_ROUNDS, error_round);
+}
+
+/* The pages that errors, holes and allocations meet in. */
+#define MEETING_PAGES	4
+#define ERRORS_AT_ONCE	4
+
+static void *meeting_holes_thread(void *arg)
+{
+	punch_and_allocate(arg, MEETING_PAGES);
+	return NULL;
+}
+
+static void *meeting_allocations_thread(void *arg)
+{
+	struct helper *helper = arg;
+
+	do {
+		gmem_allocate(helper->race->fd, 0, MEETING_PAGES * PAGE_SIZE);
+		helper->times++;
+	} while (!READ_ONCE(helper->stop));
+	return NULL;
+}
+
+/*
+ * Whoever deals with the error, punches or allocates takes the lock of the page and
+ * that of the file: nobody waits for one with the other held in the wrong order.
+ */
+static void meeting_round(struct race *race)
+{
+	struct helper holes, allocations;
+	struct timespec start = now();
+
+	helper_start(&holes, race, meeting_holes_thread);
+	helper_start(&allocations, race, meeting_allocations_thread);
+	for (int errors = 0; errors < ERRORS_AT_ONCE; ) {
+		int err = __gmem_poison(race->fd, kma_random_below(MEETING_PAGES));
+
+		/* The page may be punched, or bad already, which a hole mends. */
+		TEST_ASSERT(!err || err == ENOENT || err == EHWPOISON, "no memory error: %s",
+			    strerror(err));
+		assert_in_time(start, "no error");
+		errors += !err;
+	}
+	helper_stop(&holes);
+	helper_stop(&allocations);
+
+	/* All locks were let go of, and a hole mends what is left. */
+	gmem_punch(race->fd, 0, MEETING_PAGES * PAGE_SIZE);
+	assert_mended(race);
+}
+
+TEST_F_TIMEOUT(others, memory_errors_meet_holes_and_allocations_of_the_very_pages, 300)
+{
+	race_run_with_errors(variant->vcpus, ERROR_ROUNDS, meeting_round);
 }
 
 TEST_HARNESS_MAIN

@@ -408,6 +408,15 @@ FIXTURE_VARIANT_ADD(poisoned, shared_none) {
 #define BAD_PAGE	11
 #define BAD		BIT_ULL(BAD_PAGE)
 
+/* Of a page that is shared: madvise() tells the caller, who has it mapped, by SIGBUS. */
+static void poison_by_host(struct gmem *m, u64 page)
+{
+	if (sigsetjmp(gmem_sigbus, 0))
+		return;
+	TEST_ASSERT(*(volatile u64 *)gmem_page(m, page), "nothing to poison");
+	kvm_madvise(gmem_page(m, page), PAGE_SIZE, MADV_HWPOISON);
+}
+
 FIXTURE_SETUP(poisoned)
 {
 	struct gmem *m = &self->m;
@@ -418,13 +427,10 @@ FIXTURE_SETUP(poisoned)
 	gmem_init(m, KVM_X86_SW_PROTECTED_VM, variant->private ? GMEM_IN_PLACE : GMEM_SHARED);
 	kma_fill(&m->g, KMA_ALL, KMA_KIND_NEW);
 
-	if (variant->private) {
-		gmem_poison(m, BAD_PAGE);
-	} else if (!sigsetjmp(gmem_sigbus, 0)) {
-		/* It tells the caller, who has the page mapped, by SIGBUS. */
-		TEST_ASSERT(*(volatile u64 *)gmem_page(m, BAD_PAGE), "nothing to poison");
-		kvm_madvise(gmem_page(m, BAD_PAGE), PAGE_SIZE, MADV_HWPOISON);
-	}
+	if (variant->private)
+		gmem_poison(m->fd, BAD_PAGE);
+	else
+		poison_by_host(m, BAD_PAGE);
 }
 
 FIXTURE_TEARDOWN(poisoned)
@@ -485,18 +491,59 @@ TEST_F(poisoned, hole_takes_the_error_with_it)
 	kma_scan(&m->g, want);
 }
 
-/* The error comes first in the range, the reference second. */
-TEST_F(poisoned, error_goes_before_a_reference)
+/* Shared pages, one of them bad, and others with a reference: only these can be pinned. */
+FIXTURE(poisoned_and_pinned) {
+	struct gmem m;
+};
+
+FIXTURE_VARIANT(poisoned_and_pinned) {
+	u64 policy;
+};
+
+FIXTURE_VARIANT_ADD(poisoned_and_pinned, zero) {
+	.policy = GMEM_ZERO,
+};
+
+FIXTURE_VARIANT_ADD(poisoned_and_pinned, preserve) {
+	.policy = GMEM_PRESERVE,
+};
+
+FIXTURE_VARIANT_ADD(poisoned_and_pinned, none) {
+	.policy = GMEM_NONE,
+};
+
+FIXTURE_SETUP(poisoned_and_pinned)
 {
 	struct gmem *m = &self->m;
-	int fd;
 
-	if (variant->private)
-		return;
-	fd = pin(gmem_page(m, BAD_PAGE - 2), PAGE_SIZE, 0);
-	GMEM_ASSERT_FAILS(EHWPOISON, BAD_PAGE * PAGE_SIZE, m->fd, 0, KMA_SIZE, KMA_PRIVATE,
-			  variant->policy);
-	unpin(fd);
+	KMA_REQUIRE_PROTECTED_VMS();
+	gmem_init(m, KVM_X86_SW_PROTECTED_VM, GMEM_SHARED);
+	gmem_host_fill(m, KMA_ALL, KMA_KIND_NEW);
+	poison_by_host(m, BAD_PAGE);
+}
+
+FIXTURE_TEARDOWN(poisoned_and_pinned)
+{
+	gmem_free(&self->m);
+}
+
+/* Whichever comes first in the range: the error doesn't go away by trying again. */
+TEST_F(poisoned_and_pinned, error_goes_before_a_reference)
+{
+	static const u64 pinned[] = { BAD_PAGE - 2, BAD_PAGE + 2 };
+	struct gmem *m = &self->m;
+
+	for (int i = 0; i < ARRAY_SIZE(pinned); i++) {
+		u64 at = pinned[i] * PAGE_SIZE;
+		int fd = pin(gmem_page(m, pinned[i]), PAGE_SIZE, 0);
+
+		GMEM_ASSERT_FAILS(EHWPOISON, BAD_PAGE * PAGE_SIZE, m->fd, 0, KMA_SIZE, KMA_PRIVATE,
+				  variant->policy);
+		/* The reference alone refuses, too. */
+		GMEM_ASSERT_FAILS(EAGAIN, at, m->fd, at, PAGE_SIZE, KMA_PRIVATE, variant->policy);
+		unpin(fd);
+	}
+	GMEM_ASSERT_PRIVATE(m, BAD);
 }
 
 TEST_HARNESS_MAIN

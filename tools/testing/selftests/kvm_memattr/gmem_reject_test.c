@@ -4,6 +4,8 @@
  * which error_offset, in which order it looks, and that a refused request has
  * changed nothing: no state, no contents, not one mapping of the guest.
  */
+#include <sys/uio.h>
+
 #include "kvm_memattr_gmem.h"
 
 FIXTURE(reject) {
@@ -193,22 +195,98 @@ TEST_F(reject, request_in_private_memory_is_efault)
 	KMA_ASSERT_ERRNO(EFAULT, __gmem_ioctl(self->m.fd, gmem_page(&self->m, 20)));
 }
 
-/* Nothing is to be written back, so that read-only memory will do. */
-TEST_F(reject, request_in_read_only_memory_succeeds)
-{
-	struct kvm_memory_attributes2 *attr = kvm_mmap(PAGE_SIZE, PROT_READ | PROT_WRITE,
-						       MAP_PRIVATE | MAP_ANONYMOUS, -1);
-
-	*attr = gmem_attr(16 * PAGE_SIZE, PAGE_SIZE, KMA_PRIVATE, 0);
-	TEST_ASSERT(!mprotect(attr, PAGE_SIZE, PROT_READ), "mprotect: %s", strerror(errno));
-	TEST_ASSERT(!__gmem_ioctl(self->m.fd, attr), "%s", strerror(errno));
-}
-
 TEST_F(reject, set_of_the_vm_is_enotty)
 {
 	struct kvm_memory_attributes attr = { .size = KMA_SIZE, .attributes = KMA_PRIVATE };
 
 	KMA_ASSERT_ERRNO(ENOTTY, ioctl(self->m.fd, KVM_SET_MEMORY_ATTRIBUTES, &attr));
+}
+
+/* A request that nothing can be written back to. */
+static struct kvm_memory_attributes2 *read_only(struct kvm_memory_attributes2 attr)
+{
+	struct kvm_memory_attributes2 *copy = kvm_mmap(PAGE_SIZE, PROT_READ | PROT_WRITE,
+						       MAP_PRIVATE | MAP_ANONYMOUS, -1);
+
+	*copy = attr;
+	TEST_ASSERT(!mprotect(copy, PAGE_SIZE, PROT_READ), "mprotect: %s", strerror(errno));
+	return copy;
+}
+
+static int set_read_only(int fd, u64 offset, u64 size, u64 attributes, u64 flags)
+{
+	return __gmem_ioctl(fd, read_only(gmem_attr(offset, size, attributes, flags)));
+}
+
+FIXTURE(read_only) {
+	struct gmem m;
+	u64 pages_converted;
+};
+
+FIXTURE_SETUP(read_only)
+{
+	struct gmem *m = &self->m;
+
+	KMA_REQUIRE_PROTECTED_VMS();
+	gmem_init(m, KVM_X86_SW_PROTECTED_VM, GMEM_SHARED);
+	gmem_host_fill(m, KMA_ALL, KMA_KIND_NEW);
+	kma_look(&m->g, KMA_SEEN(.fresh = KMA_ALL));
+	self->pages_converted = kma_total("pages_converted");
+}
+
+FIXTURE_TEARDOWN(read_only)
+{
+	gmem_free(&self->m);
+}
+
+/* Nothing is to be written back, so that read-only memory will do. */
+TEST_F(read_only, request_that_succeeds_converts)
+{
+	const u64 at = 16 * PAGE_SIZE, size = 32 * PAGE_SIZE;
+	struct gmem *m = &self->m;
+
+	TEST_ASSERT(!set_read_only(m->fd, at, size, KMA_PRIVATE, GMEM_PRESERVE), "%s",
+		    strerror(errno));
+	GMEM_ASSERT_PRIVATE(m, KMA_MIDDLE);
+	TEST_ASSERT_EQ(kma_total("pages_converted"), self->pages_converted + 32);
+	kma_scan(&m->g, KMA_SEEN(.fresh = KMA_ALL));
+
+	/* So does one that has nothing to change. */
+	TEST_ASSERT(!set_read_only(m->fd, at, size, KMA_PRIVATE, 0), "%s", strerror(errno));
+	TEST_ASSERT_EQ(kma_total("pages_converted"), self->pages_converted + 32);
+
+	TEST_ASSERT(!set_read_only(m->fd, 0, KMA_SIZE, 0, GMEM_ZERO), "%s", strerror(errno));
+	GMEM_ASSERT_PRIVATE(m, KMA_NONE);
+	kma_scan(&m->g, gmem_filled_seen(GMEM_ZERO, KMA_MIDDLE));
+}
+
+/* Where it has failed can't be said. */
+TEST_F(read_only, request_that_fails_is_efault_and_changes_nothing)
+{
+	struct gmem *m = &self->m;
+	struct iovec iov = { .iov_base = gmem_page(m, 21), .iov_len = 8 };
+	int fds[2];
+
+	TEST_ASSERT(!pipe(fds), "pipe: %s", strerror(errno));
+	TEST_ASSERT_EQ(vmsplice(fds[1], &iov, 1, 0), 8);
+	GMEM_ASSERT_FAILS(EAGAIN, 21 * PAGE_SIZE, m->fd, 0, KMA_SIZE, KMA_PRIVATE, 0);
+	KMA_ASSERT_ERRNO(EFAULT, set_read_only(m->fd, 0, KMA_SIZE, KMA_PRIVATE, 0));
+	close(fds[0]);
+	close(fds[1]);
+
+	TEST_ASSERT_EQ(kma_total("pages_converted"), self->pages_converted);
+	GMEM_ASSERT_PRIVATE(m, KMA_NONE);
+	KMA_ASSERT_FAULTS(&m->g, 0, KMA_SEEN(.fresh = KMA_ALL));
+	kma_scan(&m->g, KMA_SEEN(.fresh = KMA_ALL));
+	gmem_host_scan(m, KMA_SEEN(.fresh = KMA_ALL));
+}
+
+/* What is refused by its looks alone says nothing of where. */
+TEST_F(read_only, request_that_is_invalid_is_einval)
+{
+	KMA_ASSERT_ERRNO(EINVAL, set_read_only(self->m.fd, 0, 0, KMA_PRIVATE, 0));
+	KMA_ASSERT_ERRNO(EINVAL, set_read_only(self->m.fd, 0, KMA_SIZE, KMA_NW, 0));
+	GMEM_ASSERT_PRIVATE(&self->m, KMA_NONE);
 }
 
 /* A guest_memfd that doesn't keep what is private of it. */
@@ -244,6 +322,12 @@ TEST_F(beside, conversion_is_eperm_at_its_beginning)
 		GMEM_ASSERT_FAILS(EPERM, at, self->fd, at, KMA_SIZE - at, 0, 0);
 		GMEM_ASSERT_FAILS(EPERM, at, self->fd, at, PAGE_SIZE, 0, GMEM_PRESERVE);
 	}
+}
+
+TEST_F(beside, conversion_is_efault_where_its_beginning_cannot_be_written)
+{
+	KMA_ASSERT_ERRNO(EFAULT, set_read_only(self->fd, 0, KMA_SIZE, KMA_PRIVATE, 0));
+	KMA_ASSERT_ERRNO(EFAULT, set_read_only(self->fd, 0, KMA_SIZE, 0, 0));
 }
 
 TEST_F(beside, what_is_invalid_is_einval_all_the_same)

@@ -8,8 +8,8 @@
 
 #include "kvm_memattr_gmem.h"
 
-#define PAGES		16384ull
-#define SIZE		(PAGES * PAGE_SIZE)
+#define PAGES		16384
+#define DEBUG_SHARE	4
 
 #define PERIOD_US	1000
 #define ATTEMPTS	50
@@ -19,6 +19,8 @@ struct big {
 	struct kvm_vm *vm;
 	int fd;
 	u8 *mem;
+	u64 pages;
+	u64 size;
 };
 
 FIXTURE(stopped) {
@@ -76,15 +78,17 @@ static void big_init(struct big *b)
 	gmem_catch_sigbus();
 	sigaction(SIGALRM, &action, NULL);
 	b->vm = vm_create_barebones_type(KVM_X86_SW_PROTECTED_VM);
-	b->fd = vm_create_guest_memfd(b->vm, SIZE, GMEM_SHARED);
-	b->mem = kvm_mmap(SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, b->fd);
+	b->pages = kma_rounds(PAGES, DEBUG_SHARE);
+	b->size = b->pages * PAGE_SIZE;
+	b->fd = vm_create_guest_memfd(b->vm, b->size, GMEM_SHARED);
+	b->mem = kvm_mmap(b->size, PROT_READ | PROT_WRITE, MAP_SHARED, b->fd);
 }
 
 static void big_free(struct big *b)
 {
 	if (!b->vm)
 		return;
-	kvm_munmap(b->mem, SIZE);
+	kvm_munmap(b->mem, b->size);
 	kvm_close(b->fd);
 	kvm_vm_free(b->vm);
 }
@@ -108,13 +112,13 @@ static u64 *page_of(struct big *b, u64 page)
 /* A word at either end of each page, and all of them in the old state. */
 static void fill(struct big *b, bool to_private)
 {
-	GMEM_ASSERT_SET(b->fd, 0, SIZE, 0, GMEM_PRESERVE);
-	for (u64 page = 0; page < PAGES; page++) {
+	GMEM_ASSERT_SET(b->fd, 0, b->size, 0, GMEM_PRESERVE);
+	for (u64 page = 0; page < b->pages; page++) {
 		WRITE_ONCE(page_of(b, page)[0], kma_word(KMA_KIND_NEW, page));
 		WRITE_ONCE(page_of(b, page)[KMA_PAGE_WORDS - 1], kma_word(KMA_KIND_NEW, page));
 	}
 	if (!to_private)
-		GMEM_ASSERT_SET(b->fd, 0, SIZE, KMA_PRIVATE, GMEM_PRESERVE);
+		GMEM_ASSERT_SET(b->fd, 0, b->size, KMA_PRIVATE, GMEM_PRESERVE);
 }
 
 /* Pages [first, end) are private, or hold this. For old contents the policy is PRESERVE. */
@@ -144,47 +148,47 @@ static void assert_pages(struct big *b, u64 first, u64 end, bool private,
  */
 static u64 convert(struct big *b, u64 page, u64 attributes, u64 policy)
 {
-	struct kvm_memory_attributes2 attr = gmem_attr(page * PAGE_SIZE, SIZE - page * PAGE_SIZE,
+	struct kvm_memory_attributes2 attr = gmem_attr(page * PAGE_SIZE, b->size - page * PAGE_SIZE,
 						       attributes, policy);
 
 	if (!__gmem_ioctl(b->fd, &attr))
-		return PAGES;
+		return b->pages;
 	TEST_ASSERT(errno == EINTR, "%s at 0x%llx", strerror(errno), attr.error_offset);
 	TEST_ASSERT(!(attr.error_offset % PAGE_SIZE) && attr.error_offset > attr.offset &&
-		    attr.error_offset < SIZE,
-		    "EINTR at 0x%llx of [0x%llx, 0x%llx)", attr.error_offset, attr.offset, SIZE);
+		    attr.error_offset < b->size,
+		    "EINTR at 0x%llx of [0x%llx, 0x%lx)", attr.error_offset, attr.offset, b->size);
 	return attr.error_offset / PAGE_SIZE;
 }
 
 TEST_F_TIMEOUT(stopped, what_is_before_error_offset_is_done_and_the_rest_is_as_it_was, 400)
 {
 	const u64 to = variant->to_private ? KMA_PRIVATE : 0;
-	u64 stopped = PAGES, calls = 1;
 	struct big *b = &self->big;
+	u64 stopped = b->pages, calls = 1;
 
-	for (int i = 0; i < ATTEMPTS && stopped == PAGES; i++) {
+	for (int i = 0; i < ATTEMPTS && stopped == b->pages; i++) {
 		fill(b, variant->to_private);
 		alarm_each(PERIOD_US);
 		stopped = convert(b, 0, to, variant->policy);
 		alarm_each(0);
 	}
-	TEST_ASSERT(stopped < PAGES, "no signal has stopped it, of %d", signals);
+	TEST_ASSERT(stopped < b->pages, "no signal has stopped it, of %d", signals);
 	assert_pages(b, 0, stopped, variant->to_private, variant->policy);
-	assert_pages(b, stopped, PAGES, !variant->to_private, GMEM_PRESERVE);
+	assert_pages(b, stopped, b->pages, !variant->to_private, GMEM_PRESERVE);
 
 	/* On to the end, from where each call has stopped. */
 	alarm_each(PERIOD_US);
-	for (u64 page = stopped; page < PAGES; calls++) {
+	for (u64 page = stopped; page < b->pages; calls++) {
 		u64 next = convert(b, page, to, variant->policy);
 
 		TEST_ASSERT(next > page, "no progress at page %lu", page);
 		page = next;
 	}
 	alarm_each(0);
-	assert_pages(b, 0, PAGES, variant->to_private, variant->policy);
-	GMEM_ASSERT_SET(b->fd, 0, SIZE, 0, GMEM_PRESERVE);
-	assert_pages(b, 0, PAGES, false, variant->policy);
-	printf("# figure: stopped at page %lu of %llu first, %lu calls in all\n", stopped, PAGES,
+	assert_pages(b, 0, b->pages, variant->to_private, variant->policy);
+	GMEM_ASSERT_SET(b->fd, 0, b->size, 0, GMEM_PRESERVE);
+	assert_pages(b, 0, b->pages, false, variant->policy);
+	printf("# figure: stopped at page %lu of %lu first, %lu calls in all\n", stopped, b->pages,
 	       calls);
 }
 
@@ -197,8 +201,8 @@ static void convert_there_and_back(struct big *b, u64 policy)
 	alarm_each(PERIOD_US);
 	clock_gettime(CLOCK_MONOTONIC, &start);
 	while (signals < 20) {
-		GMEM_ASSERT_SET(b->fd, 0, SIZE, KMA_PRIVATE, policy);
-		GMEM_ASSERT_SET(b->fd, 0, SIZE, 0, policy);
+		GMEM_ASSERT_SET(b->fd, 0, b->size, KMA_PRIVATE, policy);
+		GMEM_ASSERT_SET(b->fd, 0, b->size, 0, policy);
 		TEST_ASSERT(timespec_elapsed(start).tv_sec < 60, "only %d signals", signals);
 	}
 	alarm_each(0);
@@ -223,14 +227,14 @@ TEST_F_TIMEOUT(not_stopped, preserving_is_not_stopped, 400)
 {
 	fill(&self->big, true);
 	convert_there_and_back(&self->big, GMEM_PRESERVE);
-	assert_pages(&self->big, 0, PAGES, false, GMEM_PRESERVE);
+	assert_pages(&self->big, 0, self->big.pages, false, GMEM_PRESERVE);
 }
 
 TEST_F_TIMEOUT(not_stopped, what_is_not_allocated_is_not_stopped, 400)
 {
 	convert_there_and_back(&self->big, GMEM_ZERO);
 	convert_there_and_back(&self->big, GMEM_NONE);
-	assert_pages(&self->big, 0, PAGES, false, GMEM_ZERO);
+	assert_pages(&self->big, 0, self->big.pages, false, GMEM_ZERO);
 }
 
 TEST_HARNESS_MAIN

@@ -22,8 +22,11 @@ static const u64 gmem_policies[] __maybe_unused = { 0, GMEM_ZERO, GMEM_PRESERVE,
 /* In error_offset before each call. */
 #define GMEM_UNWRITTEN	0x5a5a5a5a5a5a5a5aull
 
-/* References that the kernel holds for a moment may refuse a conversion that often. */
-#define GMEM_ATTEMPTS	10000
+/*
+ * The module itself waits for references that are held for a moment, so that few
+ * calls are refused for these, and not many in a row.
+ */
+#define GMEM_ATTEMPTS	100
 
 static inline struct kvm_memory_attributes2 gmem_attr(u64 offset, u64 size, u64 attributes,
 						      u64 flags)
@@ -243,15 +246,22 @@ static inline struct kma_seen gmem_filled_seen(u64 policy, u64 converted)
 	};
 }
 
-/* Only the observer can poison what userspace cannot touch. */
-static inline void gmem_poison(struct gmem *m, u64 page)
+/* Only the observer can poison what userspace cannot touch. 0, or an errno. */
+static inline int __gmem_poison(int gmem, u64 page)
 {
 	int ret, fd = open("/sys/kernel/debug/kvm_memattr_observer/poison", O_WRONLY);
 
 	TEST_ASSERT(fd >= 0, "the observer is not loaded: %s", strerror(errno));
-	ret = dprintf(fd, "%d %lu", m->fd, page);
-	TEST_ASSERT(ret > 0, "no memory error in page %lu: %s", page, strerror(errno));
+	ret = dprintf(fd, "%d %lu", gmem, page) > 0 ? 0 : errno;
 	close(fd);
+	return ret;
+}
+
+static inline void gmem_poison(int gmem, u64 page)
+{
+	int err = __gmem_poison(gmem, page);
+
+	TEST_ASSERT(!err, "no memory error in page %lu: %s", page, strerror(err));
 }
 
 #endif /* KVM_MEMATTR_GMEM_H */

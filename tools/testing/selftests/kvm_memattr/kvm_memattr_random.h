@@ -90,14 +90,12 @@ static inline void kma_random_range(u64 all, u64 limit, u64 origin, u64 *first, 
 	*end = min(start + size, all);
 }
 
-/* How long a run is: what KMA_STEPS says, else @steps, fewer on the kernel with all checks. */
+/* How long a run is: what KMA_STEPS says, else @steps, fewer where kma_rounds() are fewer. */
 static inline u64 kma_steps(u64 steps, u64 debug_share)
 {
 	const char *text = getenv("KMA_STEPS");
 
-	if (text)
-		return strtoull(text, NULL, 0);
-	return access("/sys/kernel/debug/kmemleak", F_OK) ? steps : steps / debug_share;
+	return text ? strtoull(text, NULL, 0) : kma_rounds(steps, debug_share);
 }
 
 #endif /* KVM_MEMATTR_RANDOM_H */

@@ -37,6 +37,18 @@ static const struct vm_shape kma_protected_shape __maybe_unused = {
 	.type = KVM_X86_SW_PROTECTED_VM,
 };
 
+/* The kernel with all checks takes many times as long for the same. */
+static inline bool kma_is_debug(void)
+{
+	return !access("/sys/kernel/debug/kmemleak", F_OK);
+}
+
+/* How often something is done: @rounds, fewer on the kernel with all checks. */
+static inline u64 kma_rounds(u64 rounds, u64 debug_share)
+{
+	return kma_is_debug() ? rounds / debug_share : rounds;
+}
+
 /* The call fails with exactly this errno. */
 #define KMA_ASSERT_ERRNO(_errno, _call)						\
 do {										\

@@ -125,7 +125,6 @@ DEFINE_DEBUGFS_ATTRIBUTE(missed_fops, missed_get, NULL, "%llu\n");
 static int poison_page(struct file *file, pgoff_t index)
 {
 	struct folio *folio;
-	unsigned long pfn;
 	int r;
 
 	if (file_inode(file)->i_sb->s_magic != GUEST_MEMFD_MAGIC)
@@ -135,12 +134,16 @@ static int poison_page(struct file *file, pgoff_t index)
 	if (IS_ERR(folio))
 		return PTR_ERR(folio);
 
-	/* A reference of this function's would count as a user of the page. */
-	pfn = page_to_pfn(folio_file_page(folio, index));
-	folio_put(folio);
+	/* What is in nobody's batch any more is dealt with without letting go of it. */
+	shake_folio(folio);
 
-	/* So does guest_memfd's own, which keeps the page, and that is busy. */
-	r = memory_failure(pfn, MF_SW_SIMULATED);
+	/*
+	 * The reference goes with the call: without it, a page that a hole takes
+	 * away meanwhile would have its error wherever it's used next.
+	 */
+	r = memory_failure(page_to_pfn(folio_file_page(folio, index)),
+			   MF_COUNT_INCREASED | MF_SW_SIMULATED);
+	/* guest_memfd keeps the page, so that it counts as busy. */
 	return r == -EBUSY ? 0 : r;
 }
 
