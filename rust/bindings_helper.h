@@ -14,6 +14,7 @@
 #include <linux/pagemap.h>
 #include <linux/folio_batch.h>
 #include <linux/sched/signal.h>
+#include <linux/sort.h>
 #include <linux/swap.h>
 
 struct mutex *kma_slots_lock(struct kvm *kvm);
@@ -62,6 +63,7 @@ int kma_xas_error(const struct xa_state *xas);
 
 void kma_cond_resched(void);
 bool kma_signal_pending(void);
+bool kma_fatal_signal_pending(void);
 
 unsigned int kma_default_content_policy(void);
 
@@ -94,6 +96,16 @@ enum {
 	KMA_SET_MEMORY_ATTRIBUTES2 = KVM_SET_MEMORY_ATTRIBUTES2,
 	KMA_SIZEOF_ATTRIBUTES2 = sizeof(struct kvm_memory_attributes2),
 	KMA_OFFSETOF_ERROR_OFFSET = offsetof(struct kvm_memory_attributes2, error_offset),
+	KMA_WHOLE_LAYER = KVM_SET_MEMORY_ATTRIBUTES2_WHOLE_LAYER,
+	KMA_SET_MEMORY_ATTRIBUTES_RESUMABLE = KVM_SET_MEMORY_ATTRIBUTES_RESUMABLE,
+	KMA_SET_MEMORY_ATTRIBUTES_BATCH = KVM_SET_MEMORY_ATTRIBUTES_BATCH,
+	KMA_SIZEOF_BATCH = sizeof(struct kvm_memory_attributes_batch),
+	KMA_SIZEOF_ENTRY = sizeof(struct kvm_memory_attributes_entry),
+	KMA_OFFSETOF_ERROR_INDEX = offsetof(struct kvm_memory_attributes_batch, error_index),
+	KMA_GET_MEMORY_ATTRIBUTES = KVM_GET_MEMORY_ATTRIBUTES,
+	KMA_SIZEOF_GET = sizeof(struct kvm_memory_attributes_get),
+	KMA_OFFSETOF_GET_NR = offsetof(struct kvm_memory_attributes_get, nr),
+	KMA_SIZEOF_RUN = sizeof(struct kvm_memory_attributes_run),
 	KMA_POLICY_ZERO = KVM_SET_MEMORY_ATTRIBUTES2_CONTENT_POLICY_ZERO,
 	KMA_POLICY_PRESERVE = KVM_SET_MEMORY_ATTRIBUTES2_CONTENT_POLICY_PRESERVE,
 	KMA_POLICY_NONE = KVM_SET_MEMORY_ATTRIBUTES2_CONTENT_POLICY_NONE,
@@ -102,6 +114,10 @@ enum {
 	KMA_CAP_MEMORY_ATTRIBUTES2 = KVM_CAP_MEMORY_ATTRIBUTES2,
 	KMA_CAP_GUEST_MEMFD_MEMORY_ATTRIBUTES = KVM_CAP_GUEST_MEMFD_MEMORY_ATTRIBUTES,
 	KMA_CAP_MEMORY_ATTRIBUTES2_FLAGS = KVM_CAP_MEMORY_ATTRIBUTES2_FLAGS,
+	KMA_CAP_MEMORY_ATTRIBUTES_LAYERS = KVM_CAP_MEMORY_ATTRIBUTES_LAYERS,
+	KMA_CAP_MEMORY_ATTRIBUTES_BATCH = KVM_CAP_MEMORY_ATTRIBUTES_BATCH,
+	KMA_CAP_MEMORY_ATTRIBUTES_GET = KVM_CAP_MEMORY_ATTRIBUTES_GET,
+	KMA_CAP_MEMORY_ATTRIBUTES_RESUMABLE = KVM_CAP_MEMORY_ATTRIBUTES_RESUMABLE,
 	KMA_MEMORY_ATTRIBUTE_NR = KVM_MEMORY_ATTRIBUTE_NR,
 	KMA_MEMORY_ATTRIBUTE_NW = KVM_MEMORY_ATTRIBUTE_NW,
 	KMA_MEMORY_ATTRIBUTE_NX = KVM_MEMORY_ATTRIBUTE_NX,

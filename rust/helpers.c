@@ -206,6 +206,11 @@ bool kma_signal_pending(void)
 	return signal_pending(current);
 }
 
+bool kma_fatal_signal_pending(void)
+{
+	return fatal_signal_pending(current);
+}
+
 struct dentry *kma_debugfs_lookup(const char *name)
 {
 	return debugfs_lookup(name, NULL);
@@ -242,3 +247,30 @@ static_assert(offsetof(struct kvm_memory_attributes2, layer) == 40);
 static_assert(offsetof(struct kvm_memory_attributes2, pad) == 44);
 static_assert(offsetof(struct kvm_memory_attributes2, reserved) == 48);
 static_assert(sizeof(struct kvm_memory_attributes2) == 128);
+static_assert(offsetof(struct kvm_memory_attributes_batch, entries) == 0);
+static_assert(offsetof(struct kvm_memory_attributes_batch, nr) == 8);
+static_assert(offsetof(struct kvm_memory_attributes_batch, flags) == 12);
+static_assert(offsetof(struct kvm_memory_attributes_batch, error_index) == 16);
+static_assert(offsetof(struct kvm_memory_attributes_batch, pad) == 20);
+static_assert(offsetof(struct kvm_memory_attributes_batch, reserved) == 24);
+static_assert(sizeof(struct kvm_memory_attributes_batch) == 56);
+static_assert(offsetof(struct kvm_memory_attributes_entry, address) == 0);
+static_assert(offsetof(struct kvm_memory_attributes_entry, size) == 8);
+static_assert(offsetof(struct kvm_memory_attributes_entry, attributes) == 16);
+static_assert(offsetof(struct kvm_memory_attributes_entry, mask) == 24);
+static_assert(offsetof(struct kvm_memory_attributes_entry, layer) == 32);
+static_assert(offsetof(struct kvm_memory_attributes_entry, pad) == 36);
+static_assert(sizeof(struct kvm_memory_attributes_entry) == 40);
+static_assert(offsetof(struct kvm_memory_attributes_get, start) == 0);
+static_assert(offsetof(struct kvm_memory_attributes_get, size) == 8);
+static_assert(offsetof(struct kvm_memory_attributes_get, runs) == 16);
+static_assert(offsetof(struct kvm_memory_attributes_get, nr) == 24);
+static_assert(offsetof(struct kvm_memory_attributes_get, layer) == 28);
+static_assert(offsetof(struct kvm_memory_attributes_get, flags) == 32);
+static_assert(offsetof(struct kvm_memory_attributes_get, next) == 40);
+static_assert(offsetof(struct kvm_memory_attributes_get, reserved) == 48);
+static_assert(sizeof(struct kvm_memory_attributes_get) == 80);
+static_assert(offsetof(struct kvm_memory_attributes_run, start) == 0);
+static_assert(offsetof(struct kvm_memory_attributes_run, size) == 8);
+static_assert(offsetof(struct kvm_memory_attributes_run, attributes) == 16);
+static_assert(sizeof(struct kvm_memory_attributes_run) == 24);

@@ -95,16 +95,18 @@ impl<'a> Begun<'a> {
         };
     }
 
-    /// Lets others have mmu_lock, and the CPU, with nothing left to flush. The invalidation goes on.
-    pub(crate) fn pause(&mut self) {
+    /// Lets others have mmu_lock while `f` runs, which may sleep, with nothing left to flush. The
+    /// invalidation goes on.
+    pub(crate) fn pause<R>(&mut self, f: impl FnOnce() -> R) -> R {
         let kvm = self.kvm().as_ptr();
         // SAFETY: The VM is valid and mmu_lock is held by the type invariant.
         unsafe { bindings::kvm_mem_attr_flush_unlock(kvm, self.flush) };
         self.flush = false;
-        cond_resched();
+        let result = f();
         // SAFETY: The VM is valid, and mmu_lock was released above.
         // INVARIANT: mmu_lock is held again, the invalidation has gone on.
         unsafe { bindings::kvm_mem_attr_lock(kvm) };
+        result
     }
 
     /// Flushes TLBs if anything was zapped, and releases mmu_lock.
@@ -186,6 +188,17 @@ pub(crate) struct Ending<'a> {
 }
 
 impl Ending<'_> {
+    /// Lets others have mmu_lock, and the CPU. The invalidation goes on.
+    pub(crate) fn pause(&mut self) {
+        let kvm = self.slots.kvm().as_ptr();
+        // SAFETY: The VM is valid and mmu_lock is held by the type invariant.
+        unsafe { bindings::kvm_mem_attr_flush_unlock(kvm, false) };
+        cond_resched();
+        // SAFETY: The VM is valid, and mmu_lock was released above.
+        // INVARIANT: mmu_lock is held again, the invalidation has gone on.
+        unsafe { bindings::kvm_mem_attr_lock(kvm) };
+    }
+
     /// Records, in all memslots, whether the hugepages of a level that lie in `[start, end)` have
     /// mixed attributes. May drop and retake mmu_lock.
     pub(crate) fn set_mixed(&mut self, start: Gfn, end: Gfn, level: HugeLevel, mixed: bool) {

@@ -15,6 +15,7 @@ pub(crate) mod memslot;
 pub(crate) mod params;
 pub(crate) mod provider;
 pub(crate) mod sched;
+pub(crate) mod sort;
 pub(crate) mod uapi;
 pub(crate) mod vm;
 pub(crate) mod xarray;

@@ -15,6 +15,12 @@ pub(crate) fn cond_resched() {
     unsafe { bindings::kma_cond_resched() }
 }
 
+/// Is the current task being killed?
+pub(crate) fn fatal_signal_pending() -> bool {
+    // SAFETY: An FFI call with no additional requirements.
+    unsafe { bindings::kma_fatal_signal_pending() }
+}
+
 /// Is there a signal that the current task is to handle?
 pub(crate) fn signal_pending() -> bool {
     // SAFETY: An FFI call with no additional requirements.

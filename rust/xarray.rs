@@ -291,16 +291,22 @@ impl ValueXArray {
     /// order's block is part, and that the tree keeps a path to it. Readers see no difference: a
     /// larger block is split, and where there's nothing, a reservation is made. May sleep.
     ///
-    /// What's reserved is given up by [`Self::release`], or by storing there.
+    /// What's reserved is given up by [`Self::release`], or by storing there. With `hold` it stays even
+    /// if something else is stored before, and the path with it.
     ///
     /// # Errors
     ///
     /// `ENOMEM`. Then, too, [`Self::release`] is to be called.
-    pub(crate) fn reserve(&self, index: u64, mut order: u32) -> Result {
+    pub(crate) fn reserve(&self, index: u64, mut order: u32, hold: bool) -> Result {
         let mut slot = self.look(index);
-        if slot.order.is_some_and(|found| found <= order) {
+        if let Some(found) = slot.order.filter(|found| *found <= order) {
             // What's there is a slot of its own, or more than one. The node keeps the path to it: it
-            // isn't empty, and nothing that's stored empties it before this is stored.
+            // isn't empty, and stays so if nothing is stored that empties it before this is stored.
+            if hold && slot.value.is_none() && !slot.reserved {
+                // SAFETY: There's one such entry, always.
+                let reservation = unsafe { bindings::kma_xa_zero_entry() };
+                self.lock().set_entry(index, found, reservation);
+            }
             return Ok(());
         }
         match self.extent() {

@@ -14,7 +14,7 @@ mod gfn;
 mod host {
     pub(crate) use crate::gfn;
 }
-$(for file in attrs plan policy range request runs scope; do
+$(for file in attrs plan policy range request runs scope word; do
 	printf '#[path = "%s/src/%s.rs"]\nmod %s;\n' "$TOP" "$file" "$file"
 done)
 RS

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The attribute word: which bits there are, and which words are valid.
+//! Attributes as userspace has them: which there are, and which go together.
 //!
 //! Uses nothing but `core`, so that it can be compiled and tested on any host.
 
@@ -29,15 +29,12 @@ impl Attrs {
     /// The attributes that deny accesses, as a mask.
     pub(crate) const RESTRICTIONS: Self = Self(Self::NR.0 | Self::NW.0 | Self::NX.0);
 
-    /// All attributes that there could be, as a mask.
-    pub(crate) const ALL: Self = Self(u64::MAX);
-
     /// Creates a word of attributes, whether they're valid or not.
     pub(crate) const fn from_raw(raw: u64) -> Self {
         Self(raw)
     }
 
-    /// The word as userspace and the store have it.
+    /// The attributes as userspace has them.
     pub(crate) const fn raw(self) -> u64 {
         self.0
     }
@@ -45,6 +42,11 @@ impl Attrs {
     /// The attributes that are in `mask`, too.
     pub(crate) const fn masked(self, mask: Self) -> Self {
         Self(self.0 & mask.0)
+    }
+
+    /// These attributes and those in `others`.
+    pub(crate) const fn with(self, others: Self) -> Self {
+        Self(self.0 | others.0)
     }
 
     /// Is PRIVATE set?
@@ -81,50 +83,6 @@ impl Attrs {
         match has_private_mem {
             Some(false) => Self::RESTRICTIONS,
             Some(true) | None => Self(Self::RESTRICTIONS.0 | Self::PRIVATE.0),
-        }
-    }
-}
-
-/// What becomes of a page's attributes: some of them get the values that are asked for, the others
-/// stay.
-///
-/// Making a change twice is making it once, which the store relies on: where any word becomes the
-/// default, the default stays.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Change {
-    mask: u64,
-    value: u64,
-}
-
-impl Change {
-    /// All attributes become `attrs`.
-    pub(crate) const fn to(attrs: Attrs) -> Self {
-        Self {
-            mask: u64::MAX,
-            value: attrs.0,
-        }
-    }
-
-    /// The attributes in `mask` become what they are in `value`. No request asks for that yet.
-    #[cfg(any(test, KMA_KUNIT))]
-    pub(crate) const fn masked(mask: Attrs, value: Attrs) -> Self {
-        Self {
-            mask: mask.0,
-            value: value.0 & mask.0,
-        }
-    }
-
-    /// What a page has that had `old`.
-    pub(crate) const fn apply(self, old: Attrs) -> Attrs {
-        Attrs(old.0 & !self.mask | self.value)
-    }
-
-    /// What all pages have, whatever they had, if that's so.
-    pub(crate) const fn constant(self) -> Option<Attrs> {
-        if self.mask == u64::MAX {
-            Some(Attrs(self.value))
-        } else {
-            None
         }
     }
 }
@@ -198,25 +156,6 @@ mod tests {
         assert!(!Attrs::NW.is_restricted_by(Attrs::NW));
         assert!(!Attrs::NW.is_restricted_by(none));
         assert!(!none.is_restricted_by(Attrs::PRIVATE));
-    }
-
-    #[test]
-    fn a_change_leaves_what_is_not_in_its_mask() {
-        let change = Change::masked(Attrs(0b0110), Attrs(0b1010));
-        assert!(change.apply(Attrs(0b1101)) == Attrs(0b1011));
-        assert!(change.constant().is_none());
-        let change = Change::to(Attrs::PRIVATE);
-        assert!(change.apply(Attrs(0b0111)) == Attrs::PRIVATE);
-        assert!(change.constant() == Some(Attrs::PRIVATE));
-    }
-
-    #[test]
-    fn a_change_made_twice_is_made_once() {
-        for bits in 0..1u64 << 9 {
-            let change = Change::masked(Attrs(bits & 7), Attrs(bits >> 3 & 7));
-            let new = change.apply(Attrs(bits >> 6));
-            assert!(change.apply(new) == new);
-        }
     }
 
     #[test]

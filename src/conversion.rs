@@ -14,10 +14,6 @@
 #![deny(unsafe_code)]
 
 use crate::{
-    attrs::{
-        Attrs,
-        Change, //
-    },
     content::{
         default_policy,
         Step, //
@@ -32,7 +28,11 @@ use crate::{
             GmemInode,
             GmemInvalidation, //
         },
-        sched::signal_pending,
+        sched::{
+            cond_resched,
+            fatal_signal_pending,
+            signal_pending, //
+        },
     },
     plan::changed,
     policy::{
@@ -41,7 +41,10 @@ use crate::{
     },
     range::IndexRange,
     request::ConvertRequest,
-    runs::rest_from,
+    runs::{
+        rest_from,
+        Unhurried, //
+    },
     scope::{
         SetZap,
         Zap,
@@ -53,6 +56,10 @@ use crate::{
         Store, //
     },
     transaction::Failure,
+    word::{
+        Change,
+        Word, //
+    },
 };
 use core::ops::ControlFlow;
 use kernel::{
@@ -95,16 +102,16 @@ pub(crate) fn convert(
     };
     let hull = plan.hull;
     plan.find(&guard, start, Folio::is_poisoned)
-        .map_err(fail(EHWPOISON))?;
+        .map_err(|found| found.failure(EHWPOISON, start))?;
     let mut reserved = gmem
         .store
-        .reserve(&guard, &hull, Change::to(plan.attrs))
+        .reserve(&guard, (hull, Change::to(plan.word)))
         .map_err(|error| fail(error)(start))?;
 
     // From here on no guest begins to use a page, so that its references go away.
     let _begun = guard.begin(hull.start(), hull.end());
-    if plan.attrs.is_private() {
-        settle(&guard, &plan).map_err(fail(EAGAIN))?;
+    if plan.word.is_private() {
+        settle(&guard, &plan).map_err(|found| found.failure(EAGAIN, start))?;
     }
 
     let zapped = guard.zap(hull.start(), hull.end(), plan.goes_away.into());
@@ -158,21 +165,24 @@ fn step(gmem: &Gmem, request: &ConvertRequest) -> Option<(Step, Policy)> {
 /// # Errors
 ///
 /// The first page that is in use.
-fn settle(guard: &GmemGuard<'_>, plan: &Plan<'_>) -> Result<(), Index> {
+fn settle(guard: &GmemGuard<'_>, plan: &Plan<'_>) -> Result<(), Found> {
     guard.unmap(plan.hull.start(), plan.hull.end());
 
     let mut tries = 0;
     // What was used by nobody else stays so: page faults of userspace wait, and those that have found
     // their page before have a reference.
     let mut from = plan.hull.start();
-    while let Err(index) = plan.find(guard, from, Folio::has_other_references) {
+    while let Err(found) = plan.find(guard, from, Folio::has_other_references) {
+        let Found::Folio(index) = found else {
+            return Err(found);
+        };
         from = index;
         // Batches are drained at once, and once more when all page faults that were under way have
         // ended: these may have left a folio that they've made in one.
         if tries == 0 || tries == REFERENCE_TRIES {
             drain_batches();
         } else if tries > REFERENCE_TRIES {
-            return Err(index);
+            return Err(found);
         } else {
             fsleep(REFERENCE_WAIT);
         }
@@ -181,6 +191,26 @@ fn settle(guard: &GmemGuard<'_>, plan: &Plan<'_>) -> Result<(), Index> {
         guard.unmap(index, Index::new(index.raw() + 1));
     }
     Ok(())
+}
+
+/// Why a walk through folios has ended early.
+#[derive(Clone, Copy)]
+enum Found {
+    /// At this one.
+    Folio(Index),
+    /// The task is being killed.
+    Killed,
+}
+
+impl Found {
+    /// Why the request fails, and where: with `error` at what was found.
+    fn failure(self, error: Error, start: Index) -> Failure<Index> {
+        let (error, at) = match self {
+            Self::Folio(index) => (error, index),
+            Self::Killed => (EINTR, start),
+        };
+        Failure { error, at }
+    }
 }
 
 /// What a request changes.
@@ -192,7 +222,7 @@ fn settle(guard: &GmemGuard<'_>, plan: &Plan<'_>) -> Result<(), Index> {
 struct Plan<'a> {
     gmem: &'a Gmem,
     hull: IndexRange,
-    attrs: Attrs,
+    word: Word,
     /// The kind of mappings that goes away.
     goes_away: ZapScope,
 }
@@ -200,16 +230,18 @@ struct Plan<'a> {
 impl<'a> Plan<'a> {
     /// Holds a request against what is stored. `None` if it changes nothing.
     fn new(gmem: &'a Gmem, request: &ConvertRequest) -> Option<Self> {
-        let attrs = request.attrs();
-        let mut runs = changed(&gmem.store, request.range(), attrs);
+        let word = Word::base(request.attrs());
+        let stored = Unhurried(&gmem.store, cond_resched);
+        let mut runs = changed(&stored, request.range(), Change::to(word));
         let first = runs.next()?;
         let last = runs.last().unwrap_or(first);
-        let zap = ZapScope::of_change(SetZap::KindThatGoesAway, first.attrs, attrs);
+        let (old, new) = (first.word.enforced(), word.enforced());
+        let zap = ZapScope::of_change(SetZap::KindThatGoesAway, old, new);
         // INVARIANT: From the first page that changes to the last.
         Some(Self {
             gmem,
             hull: IndexRange::new(first.range.start(), last.range.end())?,
-            attrs,
+            word,
             goes_away: match zap {
                 Zap::Pages(scope) => scope,
                 Zap::Nothing | Zap::WhereLarger => ZapScope::BOTH,
@@ -227,25 +259,28 @@ impl<'a> Plan<'a> {
         let Some(rest) = rest_from(&self.hull, from) else {
             return ControlFlow::Continue(());
         };
-        changed(&self.gmem.store, &rest, self.attrs)
+        changed(&self.gmem.store, &rest, Change::to(self.word))
             .try_for_each(|run| guard.folios(run.range.start(), run.range.end(), &mut look))
     }
 
-    /// Finds the first folio of the pages that change, from `from` on, that `is` true of.
+    /// Finds the first folio of the pages that change, from `from` on, that `is` true of. There may be
+    /// many, and nothing has changed yet: who is killed needn't look at all of them.
     fn find(
         &self,
         guard: &GmemGuard<'_>,
         from: Index,
         is: fn(&Folio) -> bool,
-    ) -> Result<(), Index> {
+    ) -> Result<(), Found> {
         match self.folios(guard, from, |folio| {
             if is(folio) {
-                ControlFlow::Break(folio.index())
+                ControlFlow::Break(Found::Folio(folio.index()))
+            } else if fatal_signal_pending() {
+                ControlFlow::Break(Found::Killed)
             } else {
                 ControlFlow::Continue(())
             }
         }) {
-            ControlFlow::Break(index) => Err(index),
+            ControlFlow::Break(found) => Err(found),
             ControlFlow::Continue(()) => Ok(()),
         }
     }

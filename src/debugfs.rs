@@ -5,13 +5,13 @@
 //! `stats` has the totals since the module was loaded. A VM has a folder `vm-PID-SEQ`, after its
 //! process and the number of VMs made until it was, with its own `stats`, and `runs`: a
 //! line for each run of pages with attributes, with the guest physical address and the size in bytes,
-//! the attribute word, and the names of the attributes. The listing isn't atomic with regard to
+//! the attributes that are enforced as a number and by name, and where layers other than the base
+//! layer have a part in that, the attributes of each layer, `LAYER:NAMES`. The listing isn't atomic with regard to
 //! changes that are made meanwhile.
 
 #![deny(unsafe_code)]
 
 use crate::{
-    attrs::Attrs,
     host::{
         debugfs::Folder,
         gfn::Gfn,
@@ -28,7 +28,8 @@ use crate::{
         TOTALS, //
     },
     vm::Shared,
-    KvmMemattr,
+    word::Word,
+    KvmMemattr, //
 };
 use core::fmt;
 use kernel::{
@@ -78,10 +79,10 @@ fn show_runs(vm: &Shared, w: &mut dyn fmt::Write) -> fmt::Result {
         return Ok(());
     };
     let stored = Unhurried(&vm.store, cond_resched);
-    for run in stored.runs(&all).filter(|run| run.attrs != Attrs::NONE) {
+    for run in stored.runs(&all).filter(|run| run.word != Word::NONE) {
         let start = run.range.start().raw() << PAGE_SHIFT;
         let size = run.range.nr_pages() << PAGE_SHIFT;
-        let (raw, names) = (run.attrs.raw(), run.attrs);
+        let (raw, names) = (run.word.enforced().raw(), run.word);
         writeln!(w, "{start:#018x} {size:#x} {raw:#x} {names}")?;
     }
     Ok(())

@@ -38,6 +38,7 @@ use crate::{
         Exclusive,
         Store, //
     },
+    word::Word, //
 };
 use kernel::prelude::*;
 
@@ -74,7 +75,7 @@ impl Gmem {
             return Err(EINVAL);
         }
 
-        let default = if shared { Attrs::NONE } else { Attrs::PRIVATE };
+        let default = if shared { Word::NONE } else { Word::PRIVATE };
         KBox::pin_init(
             pin_init!(Self {
                 store <- Store::new(default),
@@ -125,8 +126,8 @@ impl Gmem {
         if self.private_mem && !self.in_place {
             return ZapScope::PRIVATE;
         }
-        let all = |attrs| self.store.uniform(range, Attrs::ALL, attrs);
-        ZapScope::of_gmem(all(Attrs::PRIVATE), all(Attrs::NONE))
+        let all = |private| self.store.all(range, |word| word.is_private() == private);
+        ZapScope::of_gmem(all(true), all(false))
     }
 
     /// Empties the store, which may take long. Nobody asks any more what's private, but for who has
@@ -152,13 +153,13 @@ impl Runs for SlotRuns<'_> {
         let Some(run) = pages.map(|pages| self.gmem.store.first_run(&pages)) else {
             return Run {
                 range: *range,
-                attrs: Attrs::NONE,
+                word: Word::NONE,
             };
         };
         let end = Gfn::new(range.start().raw() + run.range.nr_pages());
         Run {
             range: GfnRange::new(range.start(), end).unwrap_or(*range),
-            attrs: run.attrs,
+            word: run.word,
         }
     }
 }

@@ -6,6 +6,10 @@
 
 use crate::{
     attrs::Attrs,
+    batch::{
+        self,
+        Batch, //
+    },
     conversion,
     gmem::Gmem,
     host::{
@@ -16,6 +20,11 @@ use crate::{
             self,
             KvmMemoryAttributes,
             KvmMemoryAttributes2,
+            KvmMemoryAttributesBatch,
+            KvmMemoryAttributesEntry,
+            KvmMemoryAttributesGet,
+            KvmMemoryAttributesRun,
+            ERROR_INDEX,
             ERROR_OFFSET,
             PAGE_SHIFT, //
         },
@@ -25,14 +34,22 @@ use crate::{
         Policies,
         Policy, //
     },
+    readback::{
+        self,
+        ViewRun, //
+    },
     request::{
         self,
         ConvertRequest,
+        GetRequest,
+        RawEntry,
+        RawGet,
         RawRequest,
         RawRequest2,
         Rejection,
         SetRequest, //
     },
+    runs::Runs,
     scope::VmType,
     transaction::{
         self,
@@ -43,6 +60,7 @@ use crate::{
         supported,
         Vm, //
     },
+    word::Layer,
 };
 use kernel::{
     prelude::*,
@@ -58,6 +76,7 @@ const _: () = assert!(Attrs::NR.raw() == uapi::MEMORY_ATTRIBUTE_NR);
 const _: () = assert!(Attrs::NW.raw() == uapi::MEMORY_ATTRIBUTE_NW);
 const _: () = assert!(Attrs::NX.raw() == uapi::MEMORY_ATTRIBUTE_NX);
 const _: () = assert!(Attrs::PRIVATE.raw() == uapi::MEMORY_ATTRIBUTE_PRIVATE);
+const _: () = assert!(request::WHOLE_LAYER == uapi::WHOLE_LAYER);
 const _: () = assert!(Policies::of(Policy::Zero).raw() == uapi::POLICY_ZERO);
 const _: () = assert!(Policies::of(Policy::Preserve).raw() == uapi::POLICY_PRESERVE);
 const _: () = assert!(Policies::of(Policy::None).raw() == uapi::POLICY_NONE);
@@ -72,6 +91,10 @@ impl From<Rejection> for Error {
             | Rejection::Wraps
             | Rejection::Unaligned
             | Rejection::Reserved
+            | Rejection::Layer
+            | Rejection::Mask
+            | Rejection::WholeLayer
+            | Rejection::Number
             | Rejection::OutsideFile => EINVAL,
             Rejection::Policy => EOPNOTSUPP,
         }
@@ -84,6 +107,9 @@ pub(crate) fn vm_ioctl(vm: &VmRef<'_, Vm>, cmd: u32, arg: usize) -> Option<Resul
     let done = match cmd {
         uapi::SET_MEMORY_ATTRIBUTES => set(vm, arg),
         uapi::SET_MEMORY_ATTRIBUTES2 => set2(vm, arg),
+        uapi::SET_MEMORY_ATTRIBUTES_RESUMABLE => set_resumable(vm, arg),
+        uapi::SET_MEMORY_ATTRIBUTES_BATCH => set_batch(vm, arg),
+        uapi::GET_MEMORY_ATTRIBUTES => get(vm, arg),
         uapi::GET_SUPPORTED_MEMORY_ATTRIBUTES => get_supported(supported(vm), arg),
         _ => return None,
     };
@@ -101,6 +127,7 @@ pub(crate) fn gmem_ioctl(
     let arg = UserPtr::from_addr(arg);
     let done = match cmd {
         uapi::SET_MEMORY_ATTRIBUTES2 => convert(inode, gmem, arg),
+        uapi::GET_MEMORY_ATTRIBUTES => get_of_gmem(inode, gmem, arg),
         uapi::GET_SUPPORTED_MEMORY_ATTRIBUTES => get_supported(gmem.supported(), arg),
         _ => return None,
     };
@@ -121,23 +148,46 @@ pub(crate) fn check_extension(vm: Option<&VmRef<'_, Vm>>, ext: usize) -> Option<
             }
         }
         uapi::CAP_MEMORY_ATTRIBUTES2_FLAGS => Policies::promised_at_all(vm_type()).raw(),
-        uapi::CAP_MEMORY_FAULT_ACCESS => 1,
+        uapi::CAP_MEMORY_ATTRIBUTES_LAYERS => Layer::NR.into(),
+        uapi::CAP_MEMORY_ATTRIBUTES_BATCH => batch::MOST.into(),
+        uapi::CAP_MEMORY_ATTRIBUTES_GET
+        | uapi::CAP_MEMORY_ATTRIBUTES_RESUMABLE
+        | uapi::CAP_MEMORY_FAULT_ACCESS => 1,
         _ => return None,
     };
     Some(answer as i32)
 }
 
 fn set(vm: &VmRef<'_, Vm>, arg: UserPtr) -> Result {
+    let request = SetRequest::check(read(arg)?, supported(vm))?;
+    transaction::set(vm, &request).map_err(|failure| failure.error)
+}
+
+fn set_resumable(vm: &VmRef<'_, Vm>, arg: UserPtr) -> Result {
+    let raw = read(arg)?;
+    let request = SetRequest::check(raw, supported(vm))?;
+    let write = |address: u64, size: u64| {
+        let range = [address, size];
+        UserSlice::new(arg, size_of_val(&range))
+            .writer()
+            .write(&range)
+    };
+    // Where that isn't possible, it's better to know before anything is set.
+    write(raw.address, raw.size)?;
+    let next = transaction::set_resumable(vm, &request).map_err(|failure| failure.error)?;
+    let next = next.raw() << PAGE_SHIFT;
+    write(next, raw.address + raw.size - next)
+}
+
+fn read(arg: UserPtr) -> Result<RawRequest> {
     let mut reader = UserSlice::new(arg, size_of::<KvmMemoryAttributes>()).reader();
     let [address, size, attributes, flags] = reader.read::<KvmMemoryAttributes>()?;
-    let raw = RawRequest {
+    Ok(RawRequest {
         address,
         size,
         attributes,
         flags,
-    };
-    let request = SetRequest::check(raw, supported(vm))?;
-    transaction::set(vm, &request).map_err(|failure| failure.error)
+    })
 }
 
 fn set2(vm: &VmRef<'_, Vm>, arg: UserPtr) -> Result {
@@ -156,15 +206,151 @@ fn convert(inode: &GmemInode, gmem: &Gmem, arg: UserPtr) -> Result {
 
 fn read2(arg: UserPtr) -> Result<RawRequest2> {
     let mut reader = UserSlice::new(arg, size_of::<KvmMemoryAttributes2>()).reader();
-    let [start, size, attributes, flags, _error_offset, zero @ ..] =
+    let [start, size, attributes, flags, _error_offset, layer_and_pad, reserved @ ..] =
         reader.read::<KvmMemoryAttributes2>()?;
+    let (layer, pad) = uapi::halves(layer_and_pad);
     Ok(RawRequest2 {
         start,
         size,
         attributes,
         flags,
-        zero: zero.into_iter().fold(0, |all, word| all | word),
+        layer,
+        zero: all_of(&reserved) | u64::from(pad),
     })
+}
+
+/// All bits that are set in any of what must be zero.
+fn all_of(reserved: &[u64]) -> u64 {
+    reserved.iter().fold(0, |all, word| all | word)
+}
+
+fn set_batch(vm: &VmRef<'_, Vm>, arg: UserPtr) -> Result {
+    let mut reader = UserSlice::new(arg, size_of::<KvmMemoryAttributesBatch>()).reader();
+    let [entries, nr_and_flags, index_and_pad, reserved @ ..] =
+        reader.read::<KvmMemoryAttributesBatch>()?;
+    let (nr, flags) = uapi::halves(nr_and_flags);
+    let (_error_index, pad) = uapi::halves(index_and_pad);
+    if all_of(&reserved) | u64::from(pad) | u64::from(flags) != 0 {
+        return Err(Rejection::Reserved.into());
+    }
+    if nr == 0 || nr > batch::MOST {
+        return Err(Rejection::Number.into());
+    }
+
+    let fail_with = |error, entry: u32| {
+        let field = arg.wrapping_byte_add(ERROR_INDEX);
+        UserSlice::new(field, size_of_val(&entry))
+            .writer()
+            .write(&entry)?;
+        Err(error)
+    };
+    let size = size_of::<KvmMemoryAttributesEntry>() * nr as usize;
+    let mut reader = UserSlice::new(UserPtr::from_addr(entries as usize), size).reader();
+    let mut batch = Batch::new(nr)?;
+    for entry in 0..nr {
+        let [address, size, attributes, mask, layer_and_pad] =
+            reader.read::<KvmMemoryAttributesEntry>()?;
+        let (layer, pad) = uapi::halves(layer_and_pad);
+        let raw = RawEntry {
+            address,
+            size,
+            attributes,
+            mask,
+            layer,
+            pad,
+        };
+        if let Err(rejection) = batch.push(raw, supported(vm)) {
+            return fail_with(rejection.into(), entry);
+        }
+    }
+    transaction::set_batch(vm, &batch).or_else(|failure| match failure.entry {
+        Some(entry) => fail_with(failure.error, entry),
+        None => Err(failure.error),
+    })
+}
+
+fn get(vm: &VmRef<'_, Vm>, arg: UserPtr) -> Result {
+    let raw = read_get(arg)?;
+    let request = GetRequest::check(raw)?;
+    let answer = Answer::new(&request)?;
+    let slots = vm.kvm.lock_slots();
+    let answer = answer.read(&vm.state.shared().store);
+    drop(slots);
+    answer.write(arg, raw)
+}
+
+fn get_of_gmem(inode: &GmemInode, gmem: &Gmem, arg: UserPtr) -> Result {
+    let raw = read_get(arg)?;
+    let request = GetRequest::check_file(raw, inode.size())?;
+    let answer = Answer::new(&request)?;
+    let guard = inode.lock();
+    let answer = answer.read(&gmem.store);
+    drop(guard);
+    answer.write(arg, raw)
+}
+
+fn read_get(arg: UserPtr) -> Result<RawGet> {
+    let mut reader = UserSlice::new(arg, size_of::<KvmMemoryAttributesGet>()).reader();
+    let [start, size, runs, nr_and_layer, flags, _next, reserved @ ..] =
+        reader.read::<KvmMemoryAttributesGet>()?;
+    let (nr, layer) = uapi::halves(nr_and_layer);
+    Ok(RawGet {
+        start,
+        size,
+        runs,
+        nr,
+        layer,
+        flags,
+        zero: all_of(&reserved),
+    })
+}
+
+/// What is answered to KVM_GET_MEMORY_ATTRIBUTES. As userspace's memory may take long, it's written
+/// to when the lock that keeps the attributes has been dropped.
+struct Answer<P> {
+    request: GetRequest<P>,
+    runs: KVVec<ViewRun<P>>,
+    next: P,
+}
+
+impl<P: PageNumber> Answer<P> {
+    fn new(request: &GetRequest<P>) -> Result<Self> {
+        let room = (request.room() as usize).min(readback::MOST);
+        Ok(Self {
+            request: *request,
+            runs: KVVec::with_capacity(room, GFP_KERNEL_ACCOUNT)?,
+            next: request.range().start(),
+        })
+    }
+
+    /// The caller must hold the lock of whoever changes what's `stored`.
+    fn read(mut self, stored: &impl Runs<P>) -> Self {
+        let (range, view) = (self.request.range(), self.request.view());
+        self.next = readback::read(stored, range, view, &mut self.runs);
+        self
+    }
+
+    fn write(self, arg: UserPtr, raw: RawGet) -> Result {
+        let size = size_of::<KvmMemoryAttributesRun>() * self.runs.len();
+        let mut runs = UserSlice::new(UserPtr::from_addr(raw.runs as usize), size).writer();
+        for ViewRun { range, attrs } in &self.runs {
+            let run: KvmMemoryAttributesRun = [
+                range.start().raw() << PAGE_SHIFT,
+                range.nr_pages() << PAGE_SHIFT,
+                attrs.raw(),
+            ];
+            runs.write(&run)?;
+        }
+        let answer = [
+            uapi::word_of(self.runs.len() as u32, raw.layer),
+            raw.flags,
+            self.next.raw() << PAGE_SHIFT,
+        ];
+        let fields = arg.wrapping_byte_add(uapi::GET_ANSWER);
+        UserSlice::new(fields, size_of_val(&answer))
+            .writer()
+            .write(&answer)
+    }
 }
 
 fn fail<P: PageNumber>(arg: UserPtr, failure: Failure<P>) -> Result {

@@ -14,6 +14,8 @@ mod bindings;
 mod gfn;
 #[path = "../rust/sched.rs"]
 mod sched;
+#[path = "../rust/sort.rs"]
+mod sort;
 #[path = "../rust/xarray.rs"]
 mod xarray;
 
@@ -23,20 +25,24 @@ mod host {
     pub(crate) use crate::{
         gfn,
         sched,
+        sort,
         xarray, //
     };
 }
 
 mod attrs;
+mod batch;
 mod plan;
 mod policy;
 mod range;
+mod readback;
 mod request;
 mod runs;
 mod scope;
 mod store;
 mod store_model_kunit;
 mod store_race_kunit;
+mod word;
 
 use kernel::prelude::*;
 

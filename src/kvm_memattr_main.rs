@@ -10,6 +10,7 @@
 mod host;
 
 mod attrs;
+mod batch;
 mod content;
 mod conversion;
 mod debugfs;
@@ -19,6 +20,7 @@ mod plan;
 mod policy;
 mod post;
 mod range;
+mod readback;
 mod request;
 mod runs;
 mod scope;
@@ -26,6 +28,7 @@ mod stats;
 mod store;
 mod transaction;
 mod vm;
+mod word;
 mod zap;
 
 use host::{

@@ -7,10 +7,7 @@
 #![deny(unsafe_code)]
 
 use crate::{
-    attrs::{
-        Attrs,
-        Change, //
-    },
+    attrs::Attrs,
     host::gfn::{
         Gfn,
         PageNumber, //
@@ -19,8 +16,8 @@ use crate::{
         GfnRange,
         PageRange, //
     },
-    request::SetRequest,
     runs::{
+        Pieces,
         Run,
         Runs, //
     },
@@ -29,66 +26,94 @@ use crate::{
         Zap,
         ZapScope, //
     },
+    word::{
+        Change,
+        Word, //
+    },
 };
 
 /// The sizes of hugepages, in pages, the largest first.
 pub(crate) const HUGEPAGES: [u64; 2] = [1 << 18, 1 << 9];
 
-/// What a request changes.
+/// What the change of a range comes to.
 ///
 /// # Invariants
 ///
-/// The attributes of the first and the last page of `hull` differ from `attrs`, as long as nobody
-/// changes them.
+/// The words of the first and the last page of `hull` change, as long as nobody else changes them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     hull: GfnRange,
     /// If it's one run that changes: this.
     single: Option<Run>,
-    attrs: Attrs,
+    change: Change,
+    /// If all pages of the hull are to have the same word: this.
+    uniform: Option<Word>,
     policy: SetZap,
     restricts: bool,
 }
 
 impl Plan {
-    /// Holds a request against what is stored. `None` if it changes nothing.
+    /// Holds a change against what is stored. `None` if it changes nothing.
     ///
     /// The caller must keep others from changing attributes until the plan has been carried out.
-    pub(crate) fn new(request: &SetRequest, stored: &impl Runs, policy: SetZap) -> Option<Self> {
-        let attrs = request.attrs();
-        let mut runs = changed(stored, request.range(), attrs);
-        let first = runs.next()?;
-        let (mut last, mut nr_runs) = (first, 1);
-        let mut restricts = first.attrs.is_restricted_by(attrs);
-        for run in runs {
-            restricts |= run.attrs.is_restricted_by(attrs);
-            (last, nr_runs) = (run, nr_runs + 1);
+    ///
+    /// # Errors
+    ///
+    /// The first page that would have attributes that no page can have.
+    pub(crate) fn new(
+        range: &GfnRange,
+        change: Change,
+        stored: &impl Runs,
+        policy: SetZap,
+    ) -> Result<Option<Self>, Gfn> {
+        let mut runs = stored.runs(range);
+        let changes = |run: &Run| change.apply(run.word) != run.word;
+        let Some(first) = runs.find(changes) else {
+            return Ok(None);
+        };
+        let word = change.apply(first.word);
+        let (mut last, mut nr_runs, mut restricts) = (first, 0, false);
+        // Of what's before the last run that changes, and of all that has been seen.
+        let (mut uniform, mut uniform_yet) = (true, true);
+        for run in core::iter::once(first).chain(runs) {
+            let new = change.apply(run.word);
+            uniform_yet &= new == word;
+            if !changes(&run) {
+                continue;
+            }
+            if !new.is_valid() {
+                return Err(run.range.start());
+            }
+            restricts |= run.word.enforced().is_restricted_by(new.enforced());
+            (last, nr_runs, uniform) = (run, nr_runs + 1, uniform_yet);
         }
 
         // INVARIANT: From the first page that changes to the last.
-        Some(Self {
-            hull: GfnRange::new(first.range.start(), last.range.end())?,
-            single: (nr_runs == 1).then_some(first),
-            attrs,
-            policy,
-            restricts,
-        })
+        Ok(
+            GfnRange::new(first.range.start(), last.range.end()).map(|hull| Self {
+                hull,
+                single: (nr_runs == 1).then_some(first),
+                change: if uniform { Change::to(word) } else { change },
+                uniform: uniform.then_some(word),
+                policy,
+                restricts,
+            }),
+        )
     }
 
-    /// The smallest range that has all pages that change. All pages of it are to have
-    /// [`Self::attrs`].
+    /// The smallest range that has all pages that change.
     pub(crate) fn hull(&self) -> &GfnRange {
         &self.hull
     }
 
-    /// The attributes to be.
-    pub(crate) fn attrs(&self) -> Attrs {
-        self.attrs
-    }
-
     /// What becomes of each page of the hull.
     pub(crate) fn change(&self) -> Change {
-        Change::to(self.attrs)
+        self.change
+    }
+
+    /// What all pages of the hull are to have, if that's the same.
+    pub(crate) fn uniform(&self) -> Option<Word> {
+        self.uniform
     }
 
     /// Is an access denied afterwards that's allowed now?
@@ -96,40 +121,134 @@ impl Plan {
         self.restricts
     }
 
-    /// The runs of the hull whose attributes change, in order.
+    /// The same, without what's from `end` on: a page of the hull, but for its first, with one before
+    /// it that changes.
+    pub(crate) fn shortened(self, end: Gfn) -> Self {
+        let cut = |range: GfnRange| GfnRange::new(range.start(), end.min(range.end()));
+        let single = self.single.and_then(|run| {
+            Some(Run {
+                range: cut(run.range)?,
+                ..run
+            })
+        });
+        // INVARIANT: The last page changes, as the caller says.
+        Self {
+            hull: cut(self.hull).unwrap_or(self.hull),
+            single,
+            ..self
+        }
+    }
+
+    /// The runs of the hull whose words change, in order.
     pub(crate) fn changed<'a>(&self, stored: &'a impl Runs) -> impl Iterator<Item = Run> + 'a {
         // A single one is known already.
         let several = self
             .single
             .is_none()
-            .then(|| changed(stored, &self.hull, self.attrs));
+            .then(|| changed(stored, &self.hull, self.change));
         self.single.into_iter().chain(several.into_iter().flatten())
     }
 
-    /// What is to be zapped, in order, and of which kind.
-    pub(crate) fn zaps<'a>(
-        &'a self,
-        stored: &'a impl Runs,
-    ) -> impl Iterator<Item = (GfnRange, ZapScope)> + 'a {
-        self.changed(stored).flat_map(move |run| {
-            let (parts, scope) = match ZapScope::of_change(self.policy, run.attrs, self.attrs) {
-                Zap::Nothing => ([None, None], ZapScope::BOTH),
-                Zap::Pages(scope) => ([Some(run.range), None], scope),
-                Zap::WhereLarger => (self.parts_of_larger_pages(&run, stored), ZapScope::BOTH),
-            };
-            parts.into_iter().flatten().map(move |part| (part, scope))
-        })
+    /// Will something be true of the words of all pages of a part of the hull?
+    fn comes_to(&self, part: &GfnRange, is: impl Fn(Word) -> bool, stored: &impl Runs) -> bool {
+        match self.uniform {
+            Some(word) => is(word),
+            None => stored.all(part, |word| is(self.change.apply(word))),
+        }
+    }
+}
+
+/// All that changes at once: plans of disjoint ranges, in order.
+///
+/// # Invariants
+///
+/// There's at least one.
+#[derive(Clone, Copy)]
+pub(crate) struct Plans<'a>(&'a [Plan]);
+
+impl<'a> Plans<'a> {
+    /// Several plans. `None` if there's none. They must be disjoint and in order.
+    pub(crate) fn new(plans: &'a [Plan]) -> Option<Self> {
+        // INVARIANT: Checked here.
+        (!plans.is_empty()).then_some(Self(plans))
+    }
+
+    /// A single one.
+    pub(crate) fn one(plan: &'a Plan) -> Self {
+        // INVARIANT: This one.
+        Self(core::slice::from_ref(plan))
+    }
+
+    /// All of them.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &'a Plan> {
+        self.0.iter()
+    }
+
+    /// Is it a single one?
+    pub(crate) fn is_one(&self) -> bool {
+        self.0.len() == 1
+    }
+
+    /// The smallest range that has all pages that change.
+    pub(crate) fn hull(&self) -> GfnRange {
+        let first = self.0[0].hull;
+        let last = self.0[self.0.len() - 1].hull;
+        GfnRange::new(first.start(), last.end()).unwrap_or(first)
+    }
+
+    /// Is an access denied afterwards that's allowed now?
+    pub(crate) fn restricts(&self) -> bool {
+        self.iter().any(Plan::restricts)
+    }
+
+    /// What of a run that `plan` changes is to be zapped, at most two parts, and of which kind. The runs
+    /// are to be asked about in order, and `larger` to be the same for all.
+    pub(crate) fn zaps(
+        &self,
+        plan: &Plan,
+        run: &Run,
+        stored: &impl Runs,
+        larger: &mut LargerPages,
+    ) -> ([Option<GfnRange>; 2], ZapScope) {
+        let (old, new) = (run.word.enforced(), plan.change.apply(run.word).enforced());
+        match ZapScope::of_change(plan.policy, old, new) {
+            Zap::Nothing => ([None, None], ZapScope::BOTH),
+            Zap::Pages(scope) => ([Some(run.range), None], scope),
+            Zap::WhereLarger => (
+                self.parts_of_larger_pages(run, new, stored, larger),
+                ZapScope::BOTH,
+            ),
+        }
     }
 
     /// The parts of a run, at its two ends, that will be in hugepages in which they can't be now.
     ///
     /// A hugepage that is within the run has been possible before, as all its pages are the same.
-    fn parts_of_larger_pages(&self, run: &Run, stored: &impl Runs) -> [Option<GfnRange>; 2] {
-        let part = |gfn: Gfn| {
+    fn parts_of_larger_pages(
+        &self,
+        run: &Run,
+        new: Attrs,
+        stored: &impl Runs,
+        larger: &mut LargerPages,
+    ) -> [Option<GfnRange>; 2] {
+        let mut part = |gfn: Gfn| {
             HUGEPAGES
                 .into_iter()
-                .map(|nr_pages| GfnRange::block(gfn, nr_pages))
-                .find(|block| !run.range.contains(block) && self.becomes_uniform(block, stored))
+                .zip(&mut larger.0)
+                .find_map(|(nr_pages, asked)| {
+                    let block = GfnRange::block(gfn, nr_pages);
+                    if run.range.contains(&block) {
+                        return None;
+                    }
+                    let known = asked.filter(|known| known.block == block && known.attrs == new);
+                    let answer = known.unwrap_or_else(|| LargerPage {
+                        block,
+                        attrs: new,
+                        possible: self.come_to(&block, &|word| word.enforced() == new, stored),
+                    });
+                    *asked = Some(answer);
+                    answer.possible.then_some(block)
+                })
                 .and_then(|block| run.range.intersection(&block))
         };
         let head = part(run.range.start());
@@ -139,24 +258,58 @@ impl Plan {
         [head, part(run.range.last())]
     }
 
-    /// Will all pages of a block that has some of the hull be the same?
-    fn becomes_uniform(&self, block: &GfnRange, stored: &impl Runs) -> bool {
-        let before = GfnRange::new(block.start(), self.hull.start().min(block.end()));
-        let after = GfnRange::new(self.hull.end().max(block.start()), block.end());
-        [before, after]
-            .into_iter()
-            .flatten()
-            .all(|rest| stored.uniform(&rest, Attrs::ALL, self.attrs))
+    /// Will something be true of the words of all pages of a block?
+    fn come_to(&self, block: &GfnRange, is: &impl Fn(Word) -> bool, stored: &impl Runs) -> bool {
+        let first = self
+            .0
+            .partition_point(|plan| plan.hull.end() <= block.start());
+        let mut at = block.start();
+        for plan in &self.0[first..] {
+            let Some(part) = plan.hull.intersection(block) else {
+                break;
+            };
+            let before = GfnRange::new(at, part.start());
+            if !plan.comes_to(&part, is, stored) || before.is_some_and(|r| !stored.all(&r, is)) {
+                return false;
+            }
+            at = part.end();
+        }
+        GfnRange::new(at, block.end()).is_none_or(|rest| stored.all(&rest, is))
     }
 }
 
-/// The runs of a range whose attributes aren't yet what they're to be.
+/// Whether a hugepage becomes possible.
+#[derive(Clone, Copy)]
+struct LargerPage {
+    block: GfnRange,
+    /// With what is enforced on its pages.
+    attrs: Attrs,
+    possible: bool,
+}
+
+/// The last answer about hugepages of each size, since many scattered pages may be in one.
+#[derive(Default)]
+pub(crate) struct LargerPages([Option<LargerPage>; HUGEPAGES.len()]);
+
+impl Pieces for Plans<'_> {
+    fn nr(&self) -> usize {
+        self.0.len()
+    }
+
+    fn piece(&self, n: usize) -> (GfnRange, Change) {
+        (self.0[n].hull, self.0[n].change)
+    }
+}
+
+/// The runs of a range whose words a change makes others.
 pub(crate) fn changed<'a, P: PageNumber + 'a>(
     stored: &'a impl Runs<P>,
     range: &PageRange<P>,
-    attrs: Attrs,
+    change: Change,
 ) -> impl Iterator<Item = Run<P>> + 'a {
-    stored.runs(range).filter(move |run| run.attrs != attrs)
+    stored
+        .runs(range)
+        .filter(move |run| change.apply(run.word) != run.word)
 }
 
 #[cfg(any(test, KMA_KUNIT))]
@@ -168,30 +321,46 @@ pub(crate) fn changed<'a, P: PageNumber + 'a>(
 mod tests {
     use super::*;
     use crate::{
-        request::RawRequest,
-        runs::testing::*, //
+        runs::testing::*,
+        word::Layer, //
     };
 
     const STORED: Pages = Pages(b"..PP.P..");
 
+    fn to(attrs: Attrs) -> Change {
+        Change::layer(Layer::BASE, Attrs::supported(None), attrs)
+    }
+
+    fn planned(stored: &impl Runs, start: u64, end: u64, change: Change) -> Option<Plan> {
+        Plan::new(&range(start, end), change, stored, SetZap::KindThatGoesAway).unwrap_or(None)
+    }
+
     fn plan_on(stored: &impl Runs, start: u64, end: u64, attrs: Attrs) -> Option<Plan> {
-        let raw = RawRequest {
-            address: start << 12,
-            size: (end - start) << 12,
-            attributes: attrs.raw(),
-            flags: 0,
-        };
-        let request = SetRequest::check(raw, Attrs::supported(None)).ok()?;
-        Plan::new(&request, stored, SetZap::KindThatGoesAway)
+        planned(stored, start, end, to(attrs))
     }
 
     fn plan(start: u64, end: u64, attrs: Attrs) -> Option<Plan> {
         plan_on(&STORED, start, end, attrs)
     }
 
+    /// All that's zapped, in order.
+    fn all_zaps<'a>(
+        plans: Plans<'a>,
+        stored: &'a impl Runs,
+    ) -> impl Iterator<Item = (GfnRange, ZapScope)> + 'a {
+        let mut larger = LargerPages::default();
+        plans
+            .iter()
+            .flat_map(move |plan| plan.changed(stored).map(move |run| (plan, run)))
+            .flat_map(move |(plan, run)| {
+                let (parts, scope) = plans.zaps(plan, &run, stored, &mut larger);
+                parts.into_iter().flatten().map(move |part| (part, scope))
+            })
+    }
+
     /// Does the plan zap these ranges, and nothing else?
     fn zaps(plan: &Plan, stored: &impl Runs, scope: ZapScope, want: &[(u64, u64)]) -> bool {
-        plan.zaps(stored)
+        all_zaps(Plans::one(plan), stored)
             .eq(want.iter().map(|(start, end)| (range(*start, *end), scope)))
     }
 
@@ -236,7 +405,7 @@ mod tests {
         let stored = Pages(b".PW.");
         let plan = plan_on(&stored, 0, 4, Attrs::NW);
         assert!(plan.is_some_and(|plan| plan.restricts()
-            && plan.zaps(&stored).eq([
+            && all_zaps(Plans::one(&plan), &stored).eq([
                 (range(0, 1), ZapScope::BOTH),
                 (range(1, 2), ZapScope::BOTH),
                 (range(3, 4), ZapScope::BOTH),
@@ -285,14 +454,13 @@ mod tests {
         impl Runs for Until {
             fn first_run(&self, range: &GfnRange) -> Run {
                 let before = GfnRange::new(range.start(), range.end().min(Gfn::new(self.0)));
-                let attrs = if before.is_some() {
-                    Attrs::NW
-                } else {
-                    Attrs::NONE
-                };
                 Run {
                     range: before.unwrap_or(*range),
-                    attrs,
+                    word: Word::base(if before.is_some() {
+                        Attrs::NW
+                    } else {
+                        Attrs::NONE
+                    }),
                 }
             }
         }
@@ -307,5 +475,91 @@ mod tests {
         assert!(granted(1024, &[(0, 1024)]));
         // One page of 1 GiB, and the start of a second.
         assert!(granted((1 << 18) + 8, &[(1 << 18, (1 << 18) + 8)]));
+    }
+
+    #[test]
+    fn other_layers_stay_and_bind() {
+        let stored = Pages(b"ww.W");
+        // What's denied already is nothing new, and isn't given back.
+        let nw = planned(&stored, 0, 4, to(Attrs::NW));
+        assert!(nw.is_some_and(|plan| plan.restricts()
+            && plan.uniform().is_none()
+            && *plan.hull() == range(0, 3)
+            && zaps(&plan, &stored, ZapScope::BOTH, &[(2, 3)])));
+        let none = planned(&stored, 0, 4, layer_1(Attrs::NONE));
+        assert!(none.is_some_and(|plan| !plan.restricts()
+            && plan.uniform() == Some(Word::NONE)
+            && *plan.hull() == range(0, 2)));
+        assert!(planned(&stored, 0, 2, layer_1(Attrs::NW)).is_none());
+    }
+
+    #[test]
+    fn what_comes_to_the_same_is_known_to() {
+        let stored = Pages(b".WwX");
+        let uniform = |start, end, change| {
+            planned(&stored, start, end, change).is_some_and(|plan| {
+                plan.uniform().is_some() && plan.change().constant() == plan.uniform()
+            })
+        };
+        assert!(uniform(0, 2, to(Attrs::NX)));
+        // Another layer's restriction stays.
+        assert!(!uniform(0, 3, to(Attrs::NX)));
+        // What's behind the last page that changes doesn't count.
+        assert!(uniform(0, 4, layer_1(Attrs::NONE)));
+        // But what's between does.
+        let between = Pages(b".w.");
+        let plan = planned(&between, 0, 3, layer_1(Attrs::NW));
+        assert!(plan.is_some_and(|p| p.uniform().is_some() && *p.hull() == range(0, 3)));
+        let between = Pages(b"wWw");
+        let plan = planned(&between, 0, 3, layer_1(Attrs::NONE));
+        assert!(plan.is_some_and(|p| p.uniform().is_none() && *p.hull() == range(0, 3)));
+    }
+
+    #[test]
+    fn the_first_page_that_cannot_be_is_told() {
+        let policy = SetZap::KindThatGoesAway;
+        let bad = |pages, change| Plan::new(&range(0, 8), change, &Pages(pages), policy).err();
+        assert!(bad(b"...w.w", to(Attrs::PRIVATE)) == Some(Gfn::new(3)));
+        assert!(bad(b"..P", layer_1(Attrs::NX)) == Some(Gfn::new(2)));
+        assert!(bad(b"..P", layer_1(Attrs::NONE)).is_none());
+        let drop_nw = Change::layer(Layer::BASE, Attrs::NW, Attrs::NONE);
+        assert!(bad(b"WW.R", drop_nw) == Some(Gfn::new(3)));
+        assert!(bad(b"WW.X", drop_nw).is_none());
+    }
+
+    #[test]
+    fn plans_of_one_batch_know_of_each_other() {
+        let stored = Pages(b"W...W...W");
+        let two = [
+            plan_on(&stored, 0, 1, Attrs::NONE),
+            plan_on(&stored, 4, 5, Attrs::NONE),
+        ];
+        let [Some(a), Some(b)] = two else {
+            assert!(two[0].is_some() && two[1].is_some());
+            return;
+        };
+        let zapped = |plans: &[Plan], want: &[GfnRange]| {
+            Plans::new(plans).is_some_and(|plans| {
+                all_zaps(plans, &stored)
+                    .map(|(range, _)| range)
+                    .eq(want.iter().copied())
+            })
+        };
+        // The third page keeps hugepages from being possible.
+        assert!(zapped(&[a, b], &[]));
+        let Some(c) = plan_on(&stored, 8, 9, Attrs::NONE) else {
+            return;
+        };
+        assert!(zapped(&[a, b, c], &[range(0, 1), range(4, 5), range(8, 9)]));
+        assert!(Plans::new(&[a, b, c]).is_some_and(|plans| plans.hull() == range(0, 9)));
+        assert!(Plans::new(&[]).is_none());
+    }
+
+    #[test]
+    fn a_shortened_plan_ends_where_it_is_told() {
+        let long = plan(0, 8, Attrs::PRIVATE).map(|plan| plan.shortened(Gfn::new(5)));
+        assert!(is(long, range(0, 5), ZapScope::SHARED, &[(0, 2), (4, 5)]));
+        let single = plan(6, 8, Attrs::PRIVATE).map(|plan| plan.shortened(Gfn::new(7)));
+        assert!(is(single, range(6, 7), ZapScope::SHARED, &[(6, 7)]));
     }
 }

@@ -19,6 +19,7 @@ use crate::{
     },
     plan::{
         Plan,
+        Plans,
         HUGEPAGES, //
     },
     range::GfnRange,
@@ -26,7 +27,8 @@ use crate::{
         Runs,
         Unhurried, //
     },
-    store::AttrStore, //
+    store::AttrStore,
+    word::Word, //
 };
 
 /// The levels at which KVM maps hugepages.
@@ -38,31 +40,71 @@ const SMALLEST: u32 = HugeLevel::Size2M.nr_pages().ilog2();
 const _: () = assert!(HUGEPAGES[0] == HugeLevel::Size1G.nr_pages());
 const _: () = assert!(HUGEPAGES[1] == HugeLevel::Size2M.nr_pages());
 
-/// Brings the huge-page state up to date with what has been stored for `plan`, and ends the
-/// invalidation.
-pub(crate) fn finish(zapped: Zapped<'_>, plan: &Plan, store: &AttrStore) {
+/// Brings the huge-page state up to date with what has been stored for `plans`, and ends the
+/// invalidation. Where `layered`, the same may be enforced though words differ.
+pub(crate) fn finish(zapped: Zapped<'_>, plans: &Plans<'_>, store: &AttrStore, layered: bool) {
     // Looking at pages takes time, which is better spent before mmu_lock is taken: slots_lock is
     // held, so that the answers stay true.
-    let hull = plan.hull();
-    let (head, differ) = store.around(hull.start(), SMALLEST);
-    let tail = if hull.nr_pages() == 1 {
-        if differ {
+    let only = plans.iter().next().filter(|_| plans.is_one());
+    if let Some((plan, word)) = only.and_then(|plan| Some((plan, plan.uniform()?))) {
+        let Some(states) = States::look(plan, word, store, layered) else {
             // The blocks around the page were mixed, and are: that's what's recorded.
             return;
-        }
-        head
-    } else {
-        store.around(hull.last(), SMALLEST).0
-    };
-    let same = [head, tail];
-    let small = Ends::look(HugeLevel::Size2M, plan, store, &same, None);
-    let large = Ends::look(HugeLevel::Size1G, plan, store, &same, Some(&small));
+        };
+        // The lock may be released while the state of many blocks is written: what's stored is in
+        // force, so that each state is final.
+        states.record(&mut zapped.lock());
+        return;
+    }
 
-    // The lock may be released while the state of many blocks is written: what's stored is in force,
-    // so that each state is final.
     let mut ending = zapped.lock();
-    for ends in [small, large] {
-        ends.record(&mut ending);
+    // Scattered pages are often in one block, of which the first of them has told already.
+    let mut mixed: [Option<GfnRange>; LEVELS.len()] = [None; LEVELS.len()];
+    for plan in plans.iter() {
+        for (level, mixed) in LEVELS.into_iter().zip(&mut mixed) {
+            if mixed.is_some_and(|block| block.contains(plan.hull())) {
+                continue;
+            }
+            if let Some(word) = plan.uniform() {
+                let ends = Ends::look(level, plan.hull(), word.enforced(), store, &[], None);
+                ends.record(&mut ending);
+                *mixed = ends.head.mixed.then_some(ends.head.range);
+            } else {
+                record_runs(level, plan.hull(), store, &mut ending);
+            }
+        }
+    }
+}
+
+/// The state of the blocks of both levels that a change has touched.
+struct States([Ends; 2]);
+
+impl States {
+    /// Looks at the blocks at the ends of what `plan` has changed, all of which has become `word`.
+    /// `None` if they are as they were, and that's known without a look: a page whose neighbours
+    /// differ.
+    fn look(plan: &Plan, word: Word, store: &AttrStore, layered: bool) -> Option<Self> {
+        let hull = plan.hull();
+        let (head, differ) = store.around(hull.start(), SMALLEST);
+        let tail = if hull.nr_pages() == 1 {
+            if differ && !layered {
+                return None;
+            }
+            head
+        } else {
+            store.around(hull.last(), SMALLEST).0
+        };
+        let same = [head, tail];
+        let attrs = word.enforced();
+        let small = Ends::look(HugeLevel::Size2M, hull, attrs, store, &same, None);
+        let large = Ends::look(HugeLevel::Size1G, hull, attrs, store, &same, Some(&small));
+        Some(Self([small, large]))
+    }
+
+    fn record(&self, ending: &mut Ending<'_>) {
+        for ends in &self.0 {
+            ends.record(ending);
+        }
     }
 }
 
@@ -82,27 +124,29 @@ struct Block {
 
 impl Ends {
     /// Looks at the blocks of a level, given what was found at the level below, and the ranges at the
-    /// ends that are known to have the same attributes.
+    /// ends that are known to have the same word, the first and the last of `same`.
     fn look(
         level: HugeLevel,
-        plan: &Plan,
+        hull: &GfnRange,
+        attrs: Attrs,
         store: &AttrStore,
-        same: &[GfnRange; 2],
+        same: &[GfnRange],
         below: Option<&Self>,
     ) -> Self {
-        let block = |gfn, same: &GfnRange, below: Option<&Block>| {
+        let block = |gfn, same: Option<&GfnRange>, below: Option<&Block>| {
             let range = GfnRange::block(gfn, level.nr_pages());
             // A block with a mixed one in it needs no look, nor does one that's part of what's the
             // same.
             let mixed = below.is_some_and(|b| b.mixed)
-                || !same.contains(&range) && is_mixed(&range, plan, store);
+                || !same.is_some_and(|same| same.contains(&range))
+                    && is_mixed(&range, hull, attrs, store);
             Block { range, mixed }
         };
-        let (first, last) = (plan.hull().start(), plan.hull().last());
-        let head = block(first, &same[0], below.map(|b| &b.head));
+        let (first, last) = (hull.start(), hull.last());
+        let head = block(first, same.first(), below.map(|b| &b.head));
         let tail = (last >= head.range.end()).then(|| {
             let below = below.map(|b| b.tail.as_ref().unwrap_or(&b.head));
-            block(last, &same[1], below)
+            block(last, same.last(), below)
         });
         Self { level, head, tail }
     }
@@ -121,20 +165,53 @@ impl Ends {
     }
 }
 
-/// Do the pages of a block at an end of what `plan` has changed differ?
+/// Do the pages of a block at an end of `hull`, all of which has become `attrs`, differ?
 ///
 /// They do if one of those that haven't changed does. The neighbours of the change are asked first:
 /// where memory is converted page by page, one of them differs nearly always, and the rest of the
 /// block needs no look.
-fn is_mixed(block: &GfnRange, plan: &Plan, store: &AttrStore) -> bool {
-    let (hull, attrs) = (plan.hull(), plan.attrs());
+fn is_mixed(block: &GfnRange, hull: &GfnRange, attrs: Attrs, store: &AttrStore) -> bool {
     let before = GfnRange::new(block.start(), hull.start());
     let after = GfnRange::new(hull.end(), block.end());
-    let differs = |rest: GfnRange| !store.uniform(&rest, Attrs::ALL, attrs);
+    let has = |word: Word| word.enforced() == attrs;
+    let differs = |rest: GfnRange| !store.all(&rest, has);
 
-    before.is_some_and(|rest| store.get(rest.last()) != attrs)
+    before.is_some_and(|rest| !has(store.get(rest.last())))
         || after.is_some_and(differs)
         || before.is_some_and(differs)
+}
+
+/// How many runs are looked at with mmu_lock held at a stretch.
+const RUNS_AT_ONCE: usize = 64;
+
+/// Records the state of all blocks of a level that have some of `hull`, from the runs in them.
+fn record_runs(level: HugeLevel, hull: &GfnRange, store: &AttrStore, ending: &mut Ending<'_>) {
+    let start = GfnRange::block(hull.start(), level.nr_pages()).start();
+    let end = GfnRange::block(hull.last(), level.nr_pages()).end();
+    let (mut from, mut before) = (start, None);
+    for (n, run) in GfnRange::new(start, end)
+        .into_iter()
+        .flat_map(|blocks| store.runs(&blocks))
+        .enumerate()
+    {
+        if n % RUNS_AT_ONCE == RUNS_AT_ONCE - 1 {
+            ending.pause();
+        }
+        let (at, attrs) = (run.range.start(), run.word.enforced());
+        let block = GfnRange::block(at, level.nr_pages());
+        // What differs from what's before it, within a block that isn't known to be mixed yet.
+        if before.is_some_and(|before| before != attrs) && block.start() < at && from < at {
+            if from < block.start() {
+                ending.set_mixed(from, block.start(), level, false);
+            }
+            ending.set_mixed(block.start(), block.end(), level, true);
+            from = block.end();
+        }
+        before = Some(attrs);
+    }
+    if from < end {
+        ending.set_mixed(from, end, level, false);
+    }
 }
 
 /// Sets the huge-page state of a new slot, from what is stored for its gfns.
@@ -143,12 +220,16 @@ pub(crate) fn init_slot(slot: &NewSlot<'_>, store: &AttrStore) {
         return;
     };
     // Each change from one run to the next is within a block, or between two.
+    let mut before = None;
     for run in Unhurried(store, cond_resched).runs(&range) {
-        for level in LEVELS {
+        let attrs = run.word.enforced();
+        let differs = before.is_some_and(|before| before != attrs);
+        for level in LEVELS.into_iter().filter(|_| differs) {
             let block = GfnRange::block(run.range.start(), level.nr_pages());
             if block.start() < run.range.start() && range.contains(&block) {
                 slot.set_mixed(block.start(), block.end(), level);
             }
         }
+        before = Some(attrs);
     }
 }

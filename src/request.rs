@@ -9,6 +9,7 @@
 use crate::{
     attrs::Attrs,
     host::gfn::{
+        Gfn,
         Index,
         PageNumber, //
     },
@@ -21,11 +22,21 @@ use crate::{
         IndexRange,
         PageRange, //
     },
+    word::{
+        Change,
+        Layer,
+        View, //
+    },
 };
 
 /// Size of a page as a power of two.
 pub(crate) const PAGE_SHIFT: u32 = 12;
 const PAGE_MASK: u64 = (1 << PAGE_SHIFT) - 1;
+
+/// The flag of `struct kvm_memory_attributes2` that stands for all addresses.
+pub(crate) const WHOLE_LAYER: u64 = 1 << 3;
+/// One more than the largest gfn that a range can have.
+pub(crate) const GFN_END: u64 = u64::MAX >> PAGE_SHIFT;
 
 /// `struct kvm_memory_attributes`, as userspace has passed it.
 #[derive(Clone, Copy, Debug)]
@@ -49,25 +60,48 @@ pub(crate) struct RawRequest2 {
     pub(crate) size: u64,
     /// The attributes to set.
     pub(crate) attributes: u64,
-    /// A content policy.
+    /// A content policy, or [`WHOLE_LAYER`].
     pub(crate) flags: u64,
+    /// The layer.
+    pub(crate) layer: u32,
     /// All of what must be zero, in one.
     pub(crate) zero: u64,
 }
 
-impl RawRequest2 {
-    /// What both kinds of files have in common: the pages, the attributes and the policy.
-    fn check<P: PageNumber>(
-        self,
-        supported: Attrs,
-    ) -> Result<(PageRange<P>, Attrs, Option<Policy>), Rejection> {
-        if self.zero != 0 {
-            return Err(Rejection::Reserved);
-        }
-        let policy = Policies::parse(self.flags).map_err(|_| Rejection::Flags)?;
-        let attrs = check_attrs(self.attributes, supported)?;
-        Ok((check_range(self.start, self.size)?, attrs, policy))
-    }
+/// `struct kvm_memory_attributes_entry`, as userspace has passed it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RawEntry {
+    /// Guest physical address, in bytes.
+    pub(crate) address: u64,
+    /// Size, in bytes.
+    pub(crate) size: u64,
+    /// The attributes to set.
+    pub(crate) attributes: u64,
+    /// The attributes that don't stay as they are.
+    pub(crate) mask: u64,
+    /// The layer.
+    pub(crate) layer: u32,
+    /// Must be zero.
+    pub(crate) pad: u32,
+}
+
+/// `struct kvm_memory_attributes_get`, as userspace has passed it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RawGet {
+    /// Guest physical address, or offset in the file, in bytes.
+    pub(crate) start: u64,
+    /// Size, in bytes.
+    pub(crate) size: u64,
+    /// Where the runs are to go.
+    pub(crate) runs: u64,
+    /// How many there's room for.
+    pub(crate) nr: u32,
+    /// The layer, or all.
+    pub(crate) layer: u32,
+    /// Must be zero.
+    pub(crate) flags: u64,
+    /// All of what else must be zero, in one.
+    pub(crate) zero: u64,
 }
 
 /// Why a request is refused. All of these but the policy are EINVAL to userspace.
@@ -77,6 +111,10 @@ pub(crate) enum Rejection {
     Flags,
     /// What must be zero isn't.
     Reserved,
+    /// There's no such layer.
+    Layer,
+    /// No attribute is to change, or one is set that isn't among those that are to change.
+    Mask,
     /// A content policy, where the contents don't change: EOPNOTSUPP.
     Policy,
     /// An attribute is set that the VM doesn't support.
@@ -91,6 +129,10 @@ pub(crate) enum Rejection {
     Unaligned,
     /// The range isn't all in the file.
     OutsideFile,
+    /// Address or size of what has neither, as it's a whole layer.
+    WholeLayer,
+    /// Too many entries, or none.
+    Number,
 }
 
 fn check_attrs(raw: u64, supported: Attrs) -> Result<Attrs, Rejection> {
@@ -117,7 +159,7 @@ fn check_range<P: PageNumber>(start: u64, size: u64) -> Result<PageRange<P>, Rej
     PageRange::new(P::new(start >> PAGE_SHIFT), P::new(end >> PAGE_SHIFT)).ok_or(Rejection::Empty)
 }
 
-/// A request that has been checked: set the attributes of all pages of a range to a word.
+/// A request that has been checked: set attributes of all pages of a range.
 ///
 /// # Invariants
 ///
@@ -125,7 +167,7 @@ fn check_range<P: PageNumber>(start: u64, size: u64) -> Result<PageRange<P>, Rej
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SetRequest {
     range: GfnRange,
-    attrs: Attrs,
+    change: Change,
 }
 
 impl SetRequest {
@@ -137,17 +179,63 @@ impl SetRequest {
         let attrs = check_attrs(raw.attributes, supported)?;
         let range = check_range(raw.address, raw.size)?;
         // INVARIANT: Checked above.
-        Ok(Self { range, attrs })
+        Ok(Self {
+            range,
+            change: Change::layer(Layer::BASE, supported, attrs),
+        })
     }
 
     /// As [`Self::check`], for the newer struct.
     pub(crate) fn check2(raw: RawRequest2, supported: Attrs) -> Result<Self, Rejection> {
-        let (range, attrs, policy) = raw.check(supported)?;
+        if raw.zero != 0 {
+            return Err(Rejection::Reserved);
+        }
+        let policy = Policies::parse(raw.flags & !WHOLE_LAYER).map_err(|_| Rejection::Flags)?;
+        let layer = Layer::new(raw.layer).ok_or(Rejection::Layer)?;
+        let supported = layer.supported(supported);
+        let attrs = check_attrs(raw.attributes, supported)?;
+        let range = if raw.flags & WHOLE_LAYER == 0 {
+            check_range(raw.start, raw.size)?
+        } else if raw.start | raw.size == 0 {
+            GfnRange::new(Gfn::new(0), Gfn::new(GFN_END)).ok_or(Rejection::Empty)?
+        } else {
+            return Err(Rejection::WholeLayer);
+        };
         if policy.is_some() {
             return Err(Rejection::Policy);
         }
         // INVARIANT: Checked above.
-        Ok(Self { range, attrs })
+        Ok(Self {
+            range,
+            change: Change::layer(layer, supported, attrs),
+        })
+    }
+
+    /// As [`Self::check`], for an entry of a batch.
+    pub(crate) fn check_entry(raw: RawEntry, supported: Attrs) -> Result<Self, Rejection> {
+        if raw.pad != 0 {
+            return Err(Rejection::Reserved);
+        }
+        let layer = Layer::new(raw.layer).ok_or(Rejection::Layer)?;
+        let supported = layer.supported(supported);
+        let (mask, attrs) = (Attrs::from_raw(raw.mask), Attrs::from_raw(raw.attributes));
+        if !mask.is_within(supported) || !attrs.is_within(supported) {
+            return Err(Rejection::UnsupportedAttributes);
+        }
+        if mask == Attrs::NONE || !attrs.is_within(mask) {
+            return Err(Rejection::Mask);
+        }
+        // With none or all of the restrictions that stay as they are: if no page can have either, it
+        // can't have anything between.
+        let kept = Attrs::from_raw(Attrs::RESTRICTIONS.raw() & !mask.raw());
+        if !attrs.is_valid() && !attrs.with(kept).is_valid() {
+            return Err(Rejection::InvalidCombination);
+        }
+        // INVARIANT: Checked above.
+        Ok(Self {
+            range: check_range(raw.address, raw.size)?,
+            change: Change::layer(layer, mask, attrs),
+        })
     }
 
     /// The pages whose attributes are to be set.
@@ -155,9 +243,9 @@ impl SetRequest {
         &self.range
     }
 
-    /// The attributes they're to have.
-    pub(crate) fn attrs(&self) -> Attrs {
-        self.attrs
+    /// What becomes of each of them.
+    pub(crate) fn change(&self) -> Change {
+        self.change
     }
 }
 
@@ -180,7 +268,16 @@ impl ConvertRequest {
         supported: Attrs,
         file_size: u64,
     ) -> Result<Self, Rejection> {
-        let (range, attrs, policy) = raw.check(supported)?;
+        if raw.zero != 0 {
+            return Err(Rejection::Reserved);
+        }
+        let policy = Policies::parse(raw.flags).map_err(|_| Rejection::Flags)?;
+        // Layers are a VM's.
+        if raw.layer != 0 {
+            return Err(Rejection::Layer);
+        }
+        let attrs = check_attrs(raw.attributes, supported)?;
+        let range: IndexRange = check_range(raw.start, raw.size)?;
         if range.end() > Index::new(file_size >> PAGE_SHIFT) {
             return Err(Rejection::OutsideFile);
         }
@@ -208,6 +305,63 @@ impl ConvertRequest {
     }
 }
 
+/// A request that has been checked: read back the attributes of all pages of a range.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GetRequest<P> {
+    range: PageRange<P>,
+    view: View,
+    room: u32,
+}
+
+impl<P: PageNumber> GetRequest<P> {
+    /// Checks a request.
+    pub(crate) fn check(raw: RawGet) -> Result<Self, Rejection> {
+        if raw.zero != 0 {
+            return Err(Rejection::Reserved);
+        }
+        if raw.flags != 0 {
+            return Err(Rejection::Flags);
+        }
+        if raw.nr == 0 {
+            return Err(Rejection::Number);
+        }
+        Ok(Self {
+            range: check_range(raw.start, raw.size)?,
+            view: View::parse(raw.layer).ok_or(Rejection::Layer)?,
+            room: raw.nr,
+        })
+    }
+
+    /// The pages.
+    pub(crate) fn range(&self) -> &PageRange<P> {
+        &self.range
+    }
+
+    /// What of their attributes is asked for.
+    pub(crate) fn view(&self) -> View {
+        self.view
+    }
+
+    /// The number of runs that there's room for.
+    pub(crate) fn room(&self) -> u32 {
+        self.room
+    }
+}
+
+impl GetRequest<Index> {
+    /// As [`Self::check`], for a file of `file_size` bytes.
+    pub(crate) fn check_file(raw: RawGet, file_size: u64) -> Result<Self, Rejection> {
+        let request = Self::check(raw)?;
+        if request.range.end() > Index::new(file_size >> PAGE_SHIFT) {
+            return Err(Rejection::OutsideFile);
+        }
+        match request.view {
+            View::Union | View::Layer(Layer::BASE) => Ok(request),
+            View::Layer(_) => Err(Rejection::Layer),
+        }
+    }
+}
+
 #[cfg(any(test, KMA_KUNIT))]
 #[cfg_attr(
     KMA_KUNIT,
@@ -216,7 +370,7 @@ impl ConvertRequest {
 )]
 mod tests {
     use super::*;
-    use crate::host::gfn::Gfn;
+    use crate::word::Word;
 
     const OK: RawRequest = RawRequest {
         address: 0x1000,
@@ -234,7 +388,8 @@ mod tests {
         let r = SetRequest::check(OK, Attrs::PRIVATE);
         assert!(r.is_ok_and(|r| r.range().start() == Gfn::new(1)));
         assert!(r.is_ok_and(|r| r.range().end() == Gfn::new(3)));
-        assert!(r.is_ok_and(|r| r.attrs() == Attrs::PRIVATE));
+        assert!(r.is_ok_and(|r| r.change().apply(Word::NONE) == Word::PRIVATE));
+        assert!(r.is_ok_and(|r| r.change().sets_private() && !r.change().is_layered()));
     }
 
     #[test]
@@ -326,6 +481,7 @@ mod tests {
         size: 0x2000,
         attributes: 8,
         flags: 0,
+        layer: 0,
         zero: 0,
     };
 
@@ -361,7 +517,7 @@ mod tests {
 
     #[test]
     fn flags_of_both_kinds_of_files_are_checked() {
-        for flags in [3, 5, 6, 7, 8, 1 << 63] {
+        for flags in [3, 5, 6, 7, 16, 1 << 63] {
             assert!(rejection2(RawRequest2 { flags, ..OK2 }) == Some(Rejection::Flags));
         }
         for flags in [1, 2, 4] {
@@ -391,5 +547,160 @@ mod tests {
             let r = ConvertRequest::check(OK2, Attrs::PRIVATE, size).err();
             assert!(r == (!fits).then_some(Rejection::OutsideFile));
         }
+    }
+
+    fn set2(raw: RawRequest2) -> Result<SetRequest, Rejection> {
+        SetRequest::check2(raw, Attrs::supported(None))
+    }
+
+    #[test]
+    fn layers_are_numbered_and_have_no_private() {
+        let raw = |layer, attributes| RawRequest2 {
+            layer,
+            attributes,
+            ..OK2
+        };
+        assert!(set2(raw(15, 2)).is_ok_and(|r| r.change().is_layered()));
+        assert!(set2(raw(0, 2)).is_ok_and(|r| !r.change().is_layered()));
+        assert!(set2(raw(16, 2)).err() == Some(Rejection::Layer));
+        assert!(set2(raw(u32::MAX, 2)).err() == Some(Rejection::Layer));
+        for layer in 1..16 {
+            assert!(set2(raw(layer, 8)).err() == Some(Rejection::UnsupportedAttributes));
+            let of_file = ConvertRequest::check(raw(layer, 8), Attrs::PRIVATE, 1 << 40).err();
+            assert!(of_file == Some(Rejection::Layer));
+        }
+    }
+
+    #[test]
+    fn a_whole_layer_has_no_range() {
+        let whole = RawRequest2 {
+            start: 0,
+            size: 0,
+            attributes: 0,
+            flags: WHOLE_LAYER,
+            layer: 1,
+            zero: 0,
+        };
+        let r = set2(whole);
+        assert!(r.is_ok_and(|r| r.range().start() == Gfn::new(0)));
+        assert!(r.is_ok_and(|r| r.range().end() == Gfn::new(GFN_END)));
+        for (start, size) in [(0x1000, 0), (0, 0x1000), (1, 0)] {
+            let raw = RawRequest2 {
+                start,
+                size,
+                ..whole
+            };
+            assert!(set2(raw).err() == Some(Rejection::WholeLayer));
+        }
+        let with_policy = RawRequest2 {
+            flags: WHOLE_LAYER | 1,
+            ..whole
+        };
+        assert!(set2(with_policy).err() == Some(Rejection::Policy));
+        let of_file = ConvertRequest::check(whole, Attrs::PRIVATE, 1 << 40).err();
+        assert!(of_file == Some(Rejection::Flags));
+    }
+
+    const ENTRY: RawEntry = RawEntry {
+        address: 0x1000,
+        size: 0x2000,
+        attributes: 2,
+        mask: 15,
+        layer: 0,
+        pad: 0,
+    };
+
+    fn entry(raw: RawEntry) -> Option<Rejection> {
+        SetRequest::check_entry(raw, Attrs::supported(None)).err()
+    }
+
+    #[test]
+    fn an_entry_has_a_mask() {
+        let masked = |mask, attributes| {
+            entry(RawEntry {
+                mask,
+                attributes,
+                ..ENTRY
+            })
+        };
+        assert!(entry(ENTRY).is_none());
+        assert!(masked(0, 0) == Some(Rejection::Mask));
+        assert!(masked(4, 2) == Some(Rejection::Mask));
+        assert!(masked(16, 0) == Some(Rejection::UnsupportedAttributes));
+        assert!(masked(15, 16) == Some(Rejection::UnsupportedAttributes));
+        // What a page can have by what it has already.
+        assert!(masked(1, 1).is_none());
+        assert!(masked(7, 1) == Some(Rejection::InvalidCombination));
+        assert!(masked(3, 1) == Some(Rejection::InvalidCombination));
+        assert!(masked(3, 3).is_none());
+        assert!(masked(10, 10) == Some(Rejection::InvalidCombination));
+        assert!(masked(8, 8).is_none());
+        assert!(masked(1, 0).is_none());
+    }
+
+    #[test]
+    fn the_rest_of_an_entry_is_checked() {
+        assert!(entry(RawEntry { pad: 1, ..ENTRY }) == Some(Rejection::Reserved));
+        let layer = |layer, mask| {
+            entry(RawEntry {
+                layer,
+                mask,
+                ..ENTRY
+            })
+        };
+        assert!(layer(15, 7).is_none());
+        assert!(layer(15, 15) == Some(Rejection::UnsupportedAttributes));
+        assert!(layer(16, 7) == Some(Rejection::Layer));
+        for (address, size, want) in [
+            (0x1000, 0, Rejection::Empty),
+            (!PAGE_MASK, 0x2000, Rejection::Wraps),
+            (0x1001, 0x1000, Rejection::Unaligned),
+        ] {
+            let raw = RawEntry {
+                address,
+                size,
+                ..ENTRY
+            };
+            assert!(entry(raw) == Some(want));
+        }
+    }
+
+    #[test]
+    fn what_is_read_back_is_checked() {
+        let ok = RawGet {
+            start: 0x1000,
+            size: 0x2000,
+            runs: 0,
+            nr: 1,
+            layer: 0,
+            flags: 0,
+            zero: 0,
+        };
+        let of_vm = |raw| GetRequest::<Gfn>::check(raw).err();
+        let of_file = |raw| GetRequest::check_file(raw, 0x3000).err();
+        assert!(of_vm(ok).is_none() && of_file(ok).is_none());
+        for (raw, want) in [
+            (RawGet { zero: 1, ..ok }, Rejection::Reserved),
+            (RawGet { flags: 1, ..ok }, Rejection::Flags),
+            (RawGet { nr: 0, ..ok }, Rejection::Number),
+            (RawGet { layer: 16, ..ok }, Rejection::Layer),
+            (RawGet { size: 0, ..ok }, Rejection::Empty),
+            (RawGet { start: 1, ..ok }, Rejection::Unaligned),
+            (
+                RawGet {
+                    size: !PAGE_MASK,
+                    ..ok
+                },
+                Rejection::Wraps,
+            ),
+        ] {
+            assert!(of_vm(raw) == Some(want) && of_file(raw) == Some(want));
+        }
+        let all = RawGet { layer: !0, ..ok };
+        assert!(of_vm(all).is_none() && of_file(all).is_none());
+        let first = RawGet { layer: 1, ..ok };
+        assert!(of_vm(first).is_none() && of_file(first) == Some(Rejection::Layer));
+        let longer = RawGet { size: 0x3000, ..ok };
+        assert!(of_vm(longer).is_none() && of_file(longer) == Some(Rejection::OutsideFile));
     }
 }

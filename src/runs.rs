@@ -1,35 +1,38 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Runs: stretches of pages with the same attributes.
+//! Runs: stretches of pages with the same word.
 //!
 //! Uses nothing but `core`, so that it can be compiled and tested on any host.
 
 #![deny(unsafe_code)]
 
 use crate::{
-    attrs::Attrs,
     host::gfn::{
         Gfn,
         PageNumber, //
     },
-    range::PageRange, //
+    range::PageRange,
+    word::{
+        Change,
+        Word, //
+    },
 };
 
-/// A stretch of pages with the same attributes.
+/// A stretch of pages with the same word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Run<P = Gfn> {
     /// The pages.
     pub(crate) range: PageRange<P>,
-    /// The attributes of each of them.
-    pub(crate) attrs: Attrs,
+    /// The word of each of them.
+    pub(crate) word: Word,
 }
 
-/// Something that knows the attributes of each page.
+/// Something that knows the word of each page.
 pub(crate) trait Runs<P: PageNumber = Gfn> {
     /// The longest run from the first page of `range` on, within `range`.
     fn first_run(&self, range: &PageRange<P>) -> Run<P>;
 
-    /// All runs of `range`, in order. Neighbours differ in their attributes, unless these change
+    /// All runs of `range`, in order. Neighbours differ in their words, unless these change
     /// meanwhile.
     fn runs(&self, range: &PageRange<P>) -> RunIter<'_, Self, P> {
         RunIter {
@@ -38,9 +41,9 @@ pub(crate) trait Runs<P: PageNumber = Gfn> {
         }
     }
 
-    /// Do all pages of `range` have, of the attributes in `mask`, those in `value`?
-    fn uniform(&self, range: &PageRange<P>, mask: Attrs, value: Attrs) -> bool {
-        self.runs(range).all(|run| run.attrs.masked(mask) == value)
+    /// Is something true of the words of all pages of `range`?
+    fn all(&self, range: &PageRange<P>, is: impl Fn(Word) -> bool) -> bool {
+        self.runs(range).all(|run| is(run.word))
     }
 }
 
@@ -78,37 +81,69 @@ impl<P: PageNumber, R: Runs<P>> Runs<P> for Unhurried<'_, R> {
     }
 }
 
+/// What changes, piece by piece.
+pub(crate) trait Pieces<P: PageNumber = Gfn> {
+    /// How many there are.
+    fn nr(&self) -> usize;
+    /// One of them: its pages, and what becomes of them.
+    fn piece(&self, n: usize) -> (PageRange<P>, Change);
+}
+
+/// The only one.
+impl<P: PageNumber> Pieces<P> for (PageRange<P>, Change) {
+    fn nr(&self) -> usize {
+        1
+    }
+
+    fn piece(&self, _n: usize) -> (PageRange<P>, Change) {
+        *self
+    }
+}
+
 /// Attributes of a few pages, for tests.
 #[cfg(any(test, KMA_KUNIT))]
 pub(crate) mod testing {
     use super::*;
-    use crate::range::GfnRange;
+    use crate::{
+        attrs::Attrs,
+        range::GfnRange,
+        word::Layer, //
+    };
 
     /// The pages from gfn 0 on, one character each: `P` is private, `W` not writable, `X` not
-    /// executable, `R` not even readable, `.` nothing of that, as are all further pages.
+    /// executable, `R` not even readable, `w` and `x` the same by layer 1, `.` nothing of that, as are
+    /// all further pages.
     pub(crate) struct Pages(pub(crate) &'static [u8]);
 
     impl Pages {
-        pub(crate) fn attrs(&self, gfn: Gfn) -> Attrs {
+        pub(crate) fn word(&self, gfn: Gfn) -> Word {
             match self.0.get(gfn.raw() as usize) {
-                Some(b'P') => Attrs::PRIVATE,
-                Some(b'W') => Attrs::NW,
-                Some(b'X') => Attrs::NX,
-                Some(b'R') => Attrs::RESTRICTIONS,
-                _ => Attrs::NONE,
+                Some(b'P') => Word::PRIVATE,
+                Some(b'W') => Word::base(Attrs::NW),
+                Some(b'X') => Word::base(Attrs::NX),
+                Some(b'R') => Word::base(Attrs::RESTRICTIONS),
+                Some(b'w') => layer_1(Attrs::NW).apply(Word::NONE),
+                Some(b'x') => layer_1(Attrs::NX).apply(Word::NONE),
+                _ => Word::NONE,
             }
         }
     }
 
     impl Runs for Pages {
         fn first_run(&self, range: &GfnRange) -> Run {
-            let attrs = self.attrs(range.start());
-            let end = range.pages().find(|gfn| self.attrs(*gfn) != attrs);
+            let word = self.word(range.start());
+            let end = range.pages().find(|gfn| self.word(*gfn) != word);
             Run {
                 range: GfnRange::new(range.start(), end.unwrap_or(range.end())).unwrap_or(*range),
-                attrs,
+                word,
             }
         }
+    }
+
+    /// Layer 1 gets these restrictions.
+    pub(crate) fn layer_1(attrs: Attrs) -> Change {
+        let layer = Layer::new(1).unwrap_or(Layer::BASE);
+        Change::layer(layer, Attrs::RESTRICTIONS, attrs)
     }
 
     pub(crate) fn range(start: u64, end: u64) -> GfnRange {
@@ -125,34 +160,36 @@ pub(crate) mod testing {
 mod tests {
     use super::testing::*;
     use super::*;
+    use crate::attrs::Attrs;
 
     #[test]
     fn runs_alternate_and_cover_the_range() {
         let pages = Pages(b"..PP.P");
         let mut runs = pages.runs(&range(1, 8));
-        for (start, end, attrs) in [
-            (1, 2, Attrs::NONE),
-            (2, 4, Attrs::PRIVATE),
-            (4, 5, Attrs::NONE),
-            (5, 6, Attrs::PRIVATE),
-            (6, 8, Attrs::NONE),
+        for (start, end, word) in [
+            (1, 2, Word::NONE),
+            (2, 4, Word::PRIVATE),
+            (4, 5, Word::NONE),
+            (5, 6, Word::PRIVATE),
+            (6, 8, Word::NONE),
         ] {
             let range = range(start, end);
-            assert!(runs.next() == Some(Run { range, attrs }));
+            assert!(runs.next() == Some(Run { range, word }));
         }
         assert!(runs.next().is_none());
     }
 
     #[test]
-    fn uniform_means_each_page() {
+    fn all_means_each_page() {
         let pages = Pages(b"..PP.P");
-        assert!(pages.uniform(&range(2, 4), Attrs::ALL, Attrs::PRIVATE));
-        assert!(!pages.uniform(&range(2, 4), Attrs::ALL, Attrs::NONE));
-        assert!(!pages.uniform(&range(2, 5), Attrs::ALL, Attrs::PRIVATE));
-        assert!(!pages.uniform(&range(1, 4), Attrs::ALL, Attrs::PRIVATE));
-        assert!(pages.uniform(&range(6, 1000), Attrs::ALL, Attrs::NONE));
+        let private = |start, end| pages.all(&range(start, end), Word::is_private);
+        assert!(private(2, 4));
+        assert!(!private(2, 5));
+        assert!(!private(1, 4));
+        assert!(pages.all(&range(6, 1000), |word| word == Word::NONE));
         // What isn't asked for may differ.
-        assert!(pages.uniform(&range(0, 8), Attrs::from_raw(7), Attrs::NONE));
+        let readable = |word: Word| !word.enforced().contains(Attrs::NR);
+        assert!(pages.all(&range(0, 8), readable));
     }
 
     #[test]

@@ -54,7 +54,7 @@ impl ZapScope {
         }
     }
 
-    /// What a change from `old` to `new` zaps. The scope leaves that open, i.e. is [`Self::SET`], so
+    /// What a change of what's enforced from `old` to `new` zaps. The scope leaves that open, i.e. is [`Self::SET`], so
     /// that it's decided by the attributes, and for the kind of memory by the VM type's policy.
     pub(crate) fn of_change(policy: SetZap, old: Attrs, new: Attrs) -> Zap {
         match policy {
@@ -72,11 +72,11 @@ impl ZapScope {
         }
     }
 
-    /// Can a page with these attributes have a mapping that the scope is about?
-    fn concerns(self, attrs: Attrs) -> bool {
+    /// Can a page have a mapping that the scope is about?
+    fn concerns(self, private: bool) -> bool {
         match (self.only_private, self.only_shared) {
-            (true, false) => attrs.is_private(),
-            (false, true) => !attrs.is_private(),
+            (true, false) => private,
+            (false, true) => !private,
             _ => true,
         }
     }
@@ -123,7 +123,7 @@ pub(crate) fn next_part(
         return Some(rest);
     }
     runs.runs(&rest)
-        .find(|run| scope.concerns(run.attrs))
+        .find(|run| scope.concerns(run.word.is_private()))
         .map(|run| run.range)
 }
 

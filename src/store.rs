@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The attributes of each page.
+//! The word of each page.
 //!
-//! An entry covers an aligned block of 64^k pages that have the same attributes; pages without an
+//! An entry covers an aligned block of 64^k pages that have the same word; pages without an
 //! entry have the default. Blocks are as large as they can be, so that what the store takes follows
-//! from the attributes as they are, and not from how they came about; just the topmost node of the
+//! from the words as they are, and not from how they came about; just the topmost node of the
 //! tree is kept even if all of its blocks are the same.
 //!
 //! Readers take RCU only and may run in any context. There's one writer at a time, see [`Exclusive`],
@@ -15,10 +15,6 @@
 #![deny(unsafe_code)]
 
 use crate::{
-    attrs::{
-        Attrs,
-        Change, //
-    },
     host::{
         gfn::{
             Gfn,
@@ -33,8 +29,13 @@ use crate::{
     },
     range::PageRange,
     runs::{
+        Pieces,
         Run,
         Runs, //
+    },
+    word::{
+        Change,
+        Word, //
     },
 };
 use core::marker::PhantomData;
@@ -60,21 +61,21 @@ pub(crate) struct Usage {
     pub(crate) reservations: u64,
 }
 
-/// Attributes by gfn.
+/// Words by gfn.
 pub(crate) type AttrStore = Store<Gfn>;
 
-/// Attributes by the number of a page.
+/// Words by the number of a page.
 #[pin_data]
 pub(crate) struct Store<P> {
     #[pin]
     entries: ValueXArray,
-    default: Attrs,
+    default: Word,
     _pages: PhantomData<fn(P)>,
 }
 
 impl<P: PageNumber> Store<P> {
-    /// A store in which all pages have the attributes `default`.
-    pub(crate) fn new(default: Attrs) -> impl PinInit<Self> {
+    /// A store in which all pages have the word `default`.
+    pub(crate) fn new(default: Word) -> impl PinInit<Self> {
         pin_init!(Self {
             entries <- ValueXArray::new(),
             default,
@@ -82,80 +83,97 @@ impl<P: PageNumber> Store<P> {
         })
     }
 
-    /// The attributes of a page.
+    /// The word of a page.
     #[inline]
-    pub(crate) fn get(&self, page: P) -> Attrs {
-        self.attrs(self.entries.load(page.raw()))
+    pub(crate) fn get(&self, page: P) -> Word {
+        self.word(self.entries.load(page.raw()))
     }
 
     #[inline]
-    fn attrs(&self, value: Option<u64>) -> Attrs {
-        value.map_or(self.default, Attrs::from_raw)
+    fn word(&self, value: Option<u64>) -> Word {
+        value.map_or(self.default, Word::from_raw)
     }
 
-    /// The entry of attributes, which the default has none of.
-    fn value(&self, attrs: Attrs) -> Option<u64> {
-        (attrs != self.default).then_some(attrs.raw())
+    /// The entry of a word, which the default has none of.
+    fn value(&self, word: Word) -> Option<u64> {
+        (word != self.default).then_some(word.raw())
     }
 
-    /// Gets all memory that changing `range` takes. The reservation is undone when it's dropped
+    /// Gets all memory that changing `pieces` takes. The reservation is undone when it's dropped
     /// without having been committed.
     ///
-    /// The first and the last page of `range` must be ones that change.
+    /// There must be a piece. The pieces must be in order and disjoint, and the first and the last page
+    /// of each ones that change.
     ///
     /// # Errors
     ///
     /// `ENOMEM`, with the store as it was.
-    pub(crate) fn reserve<'a, E: Exclusive>(
+    pub(crate) fn reserve<'a, E: Exclusive, S: Pieces<P>>(
         &'a self,
         _writer: &'a E,
-        range: &PageRange<P>,
-        change: Change,
-    ) -> Result<Reserved<'a, P>> {
-        let (first, last) = (range.start().raw(), range.last().raw());
-
+        pieces: S,
+    ) -> Result<Reserved<'a, P, S>> {
         // Gives back what it has got when it's dropped, in each of the following returns.
-        let reserved = Reserved {
+        let mut reserved = Reserved {
             store: self,
-            range: *range,
-            change,
+            pieces,
+            begun: 0,
             before: self.extent(),
-            given_up: None,
+            shortened: None,
             committed: false,
         };
-        // The blocks that tile a range are slots of the nodes on the ways to its two ends. The last
-        // one first, since it makes the tree large enough for both.
-        let order = block_order(range.end(), range);
-        self.entries.reserve(last, order)?;
-        if !PageRange::block(range.last(), 1 << order).contains(range) {
-            self.entries
-                .reserve(first, block_order(range.start(), range))?;
+        // What one piece stores must not take the ways to another one.
+        let hold = reserved.pieces.nr() > 1;
+        for n in 0..reserved.pieces.nr() {
+            let (range, _) = reserved.pieces.piece(n);
+            let (first, last) = (range.start().raw(), range.last().raw());
+            reserved.begun = n + 1;
+            // The blocks that tile a range are slots of the nodes on the ways to its two ends. The
+            // last one first, since it makes the tree large enough for both.
+            let order = block_order(range.end(), &range);
+            self.entries.reserve(last, order, hold)?;
+            if !PageRange::block(range.last(), 1 << order).contains(&range) {
+                self.entries
+                    .reserve(first, block_order(range.start(), &range), hold)?;
+            }
+            if hold {
+                cond_resched();
+            }
         }
         Ok(reserved)
     }
 
     /// Makes a reservation true. `_quiesced` shows that no page fault can use the old attributes any
     /// more. Sleeps if it takes long, but no lock is held.
-    pub(crate) fn commit<Q: Quiesced>(mut reserved: Reserved<'_, P>, _quiesced: &Q) {
-        let (store, range) = (reserved.store, reserved.range);
+    pub(crate) fn commit<S: Pieces<P>, Q: Quiesced>(
+        mut reserved: Reserved<'_, P, S>,
+        _quiesced: &Q,
+    ) {
+        let store = reserved.store;
         reserved.committed = true;
 
-        let mut at = range.start();
-        while at < range.end() {
-            at = store.commit_step(at, &range, reserved.change);
-            cond_resched();
+        for (range, change) in reserved.each() {
+            let mut at = range.start();
+            while at < range.end() {
+                at = store.commit_step(at, &range, change);
+                cond_resched();
+            }
         }
 
-        if let Some(last) = reserved.given_up {
-            store.entries.release_from(range.end().raw());
+        if let Some((end, last)) = reserved.shortened {
+            store.entries.release_from(end.raw());
             store.entries.release(last.raw(), u32::MAX);
         }
 
-        let mut entries = store.entries.lock();
-        entries.join(range.start().raw(), ALL, u32::MAX);
-        if !PageRange::block(range.start(), 1 << CHUNK_SHIFT).contains(&range) {
-            entries.join(range.last().raw(), ALL, u32::MAX);
+        // Only now, as one piece may be joined with what another one needs.
+        for (range, _) in reserved.each() {
+            let mut entries = store.entries.lock();
+            entries.join(range.start().raw(), ALL, u32::MAX);
+            if !PageRange::block(range.start(), 1 << CHUNK_SHIFT).contains(&range) {
+                entries.join(range.last().raw(), ALL, u32::MAX);
+            }
         }
+        let mut entries = store.entries.lock();
         if reserved.before.is_some() && store.extent() > reserved.before {
             // What was the topmost node isn't any more.
             entries.join(0, ALL, u32::MAX);
@@ -180,15 +198,15 @@ impl<P: PageNumber> Store<P> {
 
         let leaf = PageRange::block(at, 1 << CHUNK_SHIFT);
         let (last, order, new) = match change.constant() {
-            Some(attrs)
+            Some(word)
                 if order == 0 && leaf.start() == at && range.contains(&leaf) && !slot.in_head =>
             {
-                (leaf.last(), CHUNK_SHIFT, self.value(attrs))
+                (leaf.last(), CHUNK_SHIFT, self.value(word))
             }
             _ => (
                 P::new(slot.last),
                 order,
-                self.value(change.apply(self.attrs(slot.value))),
+                self.value(change.apply(self.word(slot.value))),
             ),
         };
 
@@ -268,10 +286,10 @@ impl<P: PageNumber> Runs<P> for Store<P> {
     fn first_run(&self, range: &PageRange<P>) -> Run<P> {
         let wanted = range.last().raw();
         let (value, mut last) = self.entries.stretch(range.start().raw(), |_| wanted);
-        let attrs = self.attrs(value);
+        let word = self.word(value);
 
         while last < wanted {
-            let same = |next| self.attrs(next) == attrs;
+            let same = |next| self.word(next) == word;
             let (next, next_last) =
                 self.entries
                     .stretch(last + 1, |next| if same(next) { wanted } else { 0 });
@@ -284,15 +302,15 @@ impl<P: PageNumber> Runs<P> for Store<P> {
         let end = P::new(last.saturating_add(1).min(range.end().raw()));
         Run {
             range: PageRange::new(range.start(), end).unwrap_or(*range),
-            attrs,
+            word,
         }
     }
 
     /// Looks no further than the first block that differs.
-    fn uniform(&self, range: &PageRange<P>, mask: Attrs, value: Attrs) -> bool {
+    fn all(&self, range: &PageRange<P>, is: impl Fn(Word) -> bool) -> bool {
         let (mut at, wanted) = (range.start().raw(), range.last().raw());
         loop {
-            let right = |found| self.attrs(found).masked(mask) == value;
+            let right = |found| is(self.word(found));
             let (found, last) = self
                 .entries
                 .stretch(at, |found| if right(found) { wanted } else { 0 });
@@ -309,38 +327,54 @@ impl<P: PageNumber> Runs<P> for Store<P> {
 
 /// Memory for a change of the store, and the right to make it.
 #[must_use = "the reservation is undone when it's dropped"]
-pub(crate) struct Reserved<'a, P: PageNumber = Gfn> {
+pub(crate) struct Reserved<'a, P: PageNumber, S: Pieces<P>> {
     store: &'a Store<P>,
-    range: PageRange<P>,
-    change: Change,
+    pieces: S,
+    /// How many of the pieces something has been reserved for.
+    begun: usize,
     /// The extent of the tree before.
     before: Option<(u64, u32)>,
-    /// What was the last page before the reservation was shortened.
-    given_up: Option<P>,
+    /// Where a single piece ends that was shortened, and what was its last page.
+    shortened: Option<(P, P)>,
     committed: bool,
 }
 
-impl<P: PageNumber> Reserved<'_, P> {
-    /// Leaves out what's from `end` on, which must be within the range and not its start. Whether that
-    /// succeeds or not, the reservation is to be committed then.
+impl<P: PageNumber, S: Pieces<P>> Reserved<'_, P, S> {
+    /// Leaves out what's from `end` on, which must be within the only piece and not its start. Whether
+    /// that succeeds or not, the reservation is to be committed then.
     ///
     /// # Errors
     ///
     /// `ENOMEM`, with the reservation as good as it was.
     pub(crate) fn shorten(&mut self, end: P) -> Result {
-        let range = PageRange::new(self.range.start(), end).ok_or(EINVAL)?;
+        let (all, _) = self.pieces.piece(0);
+        let range = PageRange::new(all.start(), end).ok_or(EINVAL)?;
         // The blocks at both ends may get smaller. Where this fails it leaves splits and nodes, all of
         // which are stored over.
         let entries = &self.store.entries;
-        entries.reserve(range.last().raw(), block_order(end, &range))?;
-        entries.reserve(range.start().raw(), block_order(range.start(), &range))?;
-        self.given_up.get_or_insert(self.range.last());
-        self.range = range;
+        entries.reserve(range.last().raw(), block_order(end, &range), false)?;
+        entries.reserve(
+            range.start().raw(),
+            block_order(range.start(), &range),
+            false,
+        )?;
+        self.shortened = Some((end, all.last()));
         Ok(())
+    }
+
+    /// The pieces that have been begun, as far as they're to be changed.
+    fn each(&self) -> impl Iterator<Item = (PageRange<P>, Change)> + '_ {
+        (0..self.begun).map(|n| {
+            let (range, change) = self.pieces.piece(n);
+            let shorter = self
+                .shortened
+                .and_then(|(end, _)| PageRange::new(range.start(), end));
+            (shorter.unwrap_or(range), change)
+        })
     }
 }
 
-impl<P: PageNumber> Drop for Reserved<'_, P> {
+impl<P: PageNumber, S: Pieces<P>> Drop for Reserved<'_, P, S> {
     fn drop(&mut self) {
         if self.committed {
             return;
@@ -348,8 +382,16 @@ impl<P: PageNumber> Drop for Reserved<'_, P> {
         // What is split is joined before something is erased, for which the tree may become smaller,
         // and only up to what was the topmost node.
         let largest = self.before.map_or(0, |(_, order)| order);
-        for end in [self.range.start(), self.range.last()] {
-            self.store.entries.release(end.raw(), largest);
+        let entries = &self.store.entries;
+        let ends = || {
+            self.each()
+                .flat_map(|(range, _)| [range.start().raw(), range.last().raw()])
+        };
+        for end in ends() {
+            entries.lock().join(end, ALL, largest);
+        }
+        for end in ends() {
+            entries.release(end, largest);
         }
         if self.store.extent() != self.before {
             self.store.entries.lock().shrink();

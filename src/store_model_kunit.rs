@@ -7,16 +7,21 @@
 //! demand. The sequence follows from a seed, and is the same in each run.
 
 use crate::{
-    attrs::{
-        Attrs,
-        Change, //
-    },
+    attrs::Attrs,
+    batch::Batch,
     host::gfn::Gfn,
-    plan::Plan,
+    plan::{
+        Plan,
+        Plans, //
+    },
     range::GfnRange,
+    readback::{
+        self,
+        ViewRun, //
+    },
     request::{
-        RawRequest,
-        SetRequest,
+        RawEntry,
+        GFN_END as END,
         PAGE_SHIFT, //
     },
     runs::{
@@ -30,6 +35,12 @@ use crate::{
         Quiesced,
         Usage, //
     },
+    word::{
+        Change,
+        Layer,
+        View,
+        Word, //
+    },
 };
 use kernel::{
     prelude::*,
@@ -42,8 +53,6 @@ pub(crate) struct Alone;
 impl Exclusive for Alone {}
 impl Quiesced for Alone {}
 
-/// One more than the largest gfn that a request can name.
-const END: u64 = u64::MAX >> PAGE_SHIFT;
 const CHUNK_SHIFT: u32 = crate::host::xarray::CHUNK_SHIFT;
 
 /// A generator of numbers that look random (xorshift64*).
@@ -70,12 +79,12 @@ impl Random {
 
 /// The runs of all pages in order, by their first pages.
 struct Model {
-    runs: KVec<(u64, Attrs)>,
-    default: Attrs,
+    runs: KVec<(u64, Word)>,
+    default: Word,
 }
 
 impl Model {
-    fn new(default: Attrs) -> Result<Self> {
+    fn new(default: Word) -> Result<Self> {
         let mut runs = KVec::new();
         runs.push((0, default), GFP_KERNEL)?;
         Ok(Self { runs, default })
@@ -86,7 +95,7 @@ impl Model {
         self.runs.partition_point(|(start, _)| *start <= page) - 1
     }
 
-    fn get(&self, page: u64) -> Attrs {
+    fn get(&self, page: u64) -> Word {
         self.runs[self.position(page)].1
     }
 
@@ -99,19 +108,19 @@ impl Model {
 
     fn set(&mut self, start: u64, end: u64, change: Change) -> Result {
         let mut new = KVec::with_capacity(self.runs.len() + 2, GFP_KERNEL)?;
-        let push = |new: &mut KVec<(u64, Attrs)>, at: u64, attrs: Attrs| -> Result {
-            if new.last().is_none_or(|(_, last)| *last != attrs) {
-                new.push((at, attrs), GFP_KERNEL)?;
+        let push = |new: &mut KVec<(u64, Word)>, at: u64, word: Word| -> Result {
+            if new.last().is_none_or(|(_, last)| *last != word) {
+                new.push((at, word), GFP_KERNEL)?;
             }
             Ok(())
         };
-        for (i, (from, attrs)) in self.runs.iter().enumerate() {
+        for (i, (from, word)) in self.runs.iter().enumerate() {
             let to = self.runs.get(i + 1).map_or(END, |(start, _)| *start);
             for (a, b, inside) in [(0, start, false), (start, end, true), (end, END, false)] {
                 let (a, b) = (a.max(*from), b.min(to));
                 if a < b {
-                    let attrs = if inside { change.apply(*attrs) } else { *attrs };
-                    push(&mut new, a, attrs)?;
+                    let word = if inside { change.apply(*word) } else { *word };
+                    push(&mut new, a, word)?;
                 }
             }
         }
@@ -125,10 +134,10 @@ impl Model {
         let mut usage = Usage::default();
         let mut before: Option<u64> = None;
 
-        for (i, (start, attrs)) in self.runs.iter().enumerate() {
+        for (i, (start, word)) in self.runs.iter().enumerate() {
             let end = self.runs.get(i + 1).map_or(END, |(start, _)| *start);
             let mut at = *start;
-            while *attrs != self.default && at < end {
+            while *word != self.default && at < end {
                 let fits = at.trailing_zeros().min((end - at).ilog2()).min(order);
                 let block = fits - fits % CHUNK_SHIFT;
                 usage.blocks += 1;
@@ -155,6 +164,56 @@ fn writable_executable(random: &mut Random) -> Attrs {
     Attrs::from_raw(random.below(4) * Attrs::NW.raw())
 }
 
+/// One of four layers, the first and the last among them.
+fn layer(random: &mut Random) -> u32 {
+    [0, 1, 2, Layer::NR - 1][random.below(4) as usize]
+}
+
+/// Any change of NW and NX.
+fn change(random: &mut Random) -> Change {
+    let value = writable_executable(random);
+    if random.below(4) != 0 {
+        return Change::to(Word::base(value));
+    }
+    let layer = Layer::new(layer(random)).unwrap_or(Layer::BASE);
+    Change::layer(layer, writable_executable(random), value)
+}
+
+/// Any view.
+fn view(random: &mut Random) -> View {
+    if random.below(2) == 0 {
+        return View::Union;
+    }
+    View::parse(layer(random)).unwrap_or(View::Union)
+}
+
+/// A batch of up to `most` entries, around one place so that many meet.
+fn entries(random: &mut Random, pages: u64, most: u64) -> Result<KVec<RawEntry>> {
+    let mut entries = KVec::new();
+    let around = random.below(pages);
+    for _ in 0..1 + random.below(most) {
+        let size = random.magnitude(pages.min(1 << 9));
+        let near = (around + random.below(4 * size)).min(pages - size);
+        let start = if random.below(2) == 0 {
+            near >> 6 << 6
+        } else {
+            near
+        };
+        // The mask has at least one of the two.
+        let mask = (1 + random.below(3)) * Attrs::NW.raw();
+        let raw = RawEntry {
+            address: start << PAGE_SHIFT,
+            size: size << PAGE_SHIFT,
+            attributes: writable_executable(random).raw() & mask,
+            mask,
+            layer: layer(random),
+            pad: 0,
+        };
+        entries.push(raw, GFP_KERNEL)?;
+    }
+    Ok(entries)
+}
+
 /// A store and its model.
 struct Pair {
     store: Arc<AttrStore>,
@@ -162,7 +221,7 @@ struct Pair {
 }
 
 impl Pair {
-    fn new(default: Attrs) -> Result<Self> {
+    fn new(default: Word) -> Result<Self> {
         Ok(Self {
             store: Arc::pin_init(AttrStore::new(default), GFP_KERNEL)?,
             model: Model::new(default)?,
@@ -171,80 +230,119 @@ impl Pair {
 
     /// Changes both. What the store isn't asked for is what doesn't change: as a plan has it.
     fn set(&mut self, start: u64, end: u64, change: Change, extra: Extra) -> Result {
-        if let Some(attrs) = change.constant() {
-            let raw = RawRequest {
-                address: start << PAGE_SHIFT,
-                size: (end - start) << PAGE_SHIFT,
-                attributes: attrs.raw(),
-                flags: 0,
-            };
-            let request = SetRequest::check(raw, Attrs::ALL).map_err(|_| EINVAL)?;
-            if let Some(plan) = Plan::new(&request, &*self.store, SetZap::KindThatGoesAway) {
-                self.check_plan(&plan, start, end, attrs)?;
-                self.change(plan.hull(), plan.change(), extra)?;
-            }
-        } else {
-            let mut changed = self
-                .store
-                .runs(&range(start, end)?)
-                .filter(|run| change.apply(run.attrs) != run.attrs);
-            if let Some(first) = changed.next() {
-                let last = changed.last().unwrap_or(first);
-                let hull = range(first.range.start().raw(), last.range.end().raw())?;
-                self.change(&hull, change, extra)?;
-            }
+        if let Some(plan) = self.plan(&range(start, end)?, change)? {
+            self.check_plan(&plan, start, end, change)?;
+            self.change(&plan, extra)?;
         }
         self.model.set(start, end, change)
     }
 
+    fn plan(&self, range: &GfnRange, change: Change) -> Result<Option<Plan>> {
+        Plan::new(range, change, &*self.store, SetZap::KindThatGoesAway).map_err(|_| EINVAL)
+    }
+
     /// The plan has each page that changes, and no other, and what is set already isn't planned.
-    fn check_plan(&self, plan: &Plan, start: u64, end: u64, attrs: Attrs) -> Result {
+    fn check_plan(&self, plan: &Plan, start: u64, end: u64, change: Change) -> Result {
+        let changes = |page: u64| change.apply(self.model.get(page)) != self.model.get(page);
         let mut at = start;
         for changed in plan.changed(&*self.store).map(|run| run.range) {
             while at < changed.start().raw() {
-                same(
-                    self.model.get(at) == attrs,
-                    "a page that changes isn't planned",
-                )?;
+                same(!changes(at), "a page that changes isn't planned")?;
                 at = self.model.run_end(at).min(changed.start().raw());
             }
             while at < changed.end().raw() {
-                same(
-                    self.model.get(at) != attrs,
-                    "a page is planned that doesn't change",
-                )?;
+                same(changes(at), "a page is planned that doesn't change")?;
                 at = self.model.run_end(at).min(changed.end().raw());
             }
         }
         while at < end {
-            same(
-                self.model.get(at) == attrs,
-                "a page that changes isn't planned",
-            )?;
+            same(!changes(at), "a page that changes isn't planned")?;
+            at = self.model.run_end(at);
+        }
+        let mut at = plan.hull().start().raw();
+        while let Some(word) = plan.uniform().filter(|_| at < plan.hull().end().raw()) {
+            let new = change.apply(self.model.get(at));
+            same(new == word, "a page doesn't become what all do")?;
             at = self.model.run_end(at);
         }
         Ok(())
     }
 
-    fn change(&self, hull: &GfnRange, change: Change, extra: Extra) -> Result {
+    fn change(&self, plan: &Plan, extra: Extra) -> Result {
+        let (hull, change) = (plan.hull(), plan.change());
         let longer_end = (hull.end().raw() + extra.beyond).min(END);
         let longer = range(hull.start().raw(), longer_end)?;
         // Now and then in vain first, which must leave nothing behind.
         if extra.in_vain {
-            let before = self.store.usage();
-            drop(self.store.reserve(&Alone, hull, change)?);
-            let after = self.store.usage();
-            if after != before {
-                pr_err!("before {before:?}, after {after:?}\n");
-            }
-            same(after == before, "a reservation given up leaves something")?;
+            self.in_vain(Plans::one(plan))?;
         }
-        let mut reserved = self.store.reserve(&Alone, &longer, change)?;
+        let mut reserved = self.store.reserve(&Alone, (longer, change))?;
         if longer != *hull {
             reserved.shorten(hull.end())?;
         }
         AttrStore::commit(reserved, &Alone);
         Ok(())
+    }
+
+    fn in_vain(&self, plans: Plans<'_>) -> Result {
+        let before = self.store.usage();
+        drop(self.store.reserve(&Alone, plans)?);
+        let after = self.store.usage();
+        if after != before {
+            pr_err!("before {before:?}, after {after:?}\n");
+        }
+        same(after == before, "a reservation given up leaves something")
+    }
+
+    /// Changes both as entries of a batch say.
+    fn set_batch(&mut self, entries: &[RawEntry], in_vain: bool) -> Result {
+        let mut batch = Batch::new(entries.len() as u32)?;
+        for raw in entries {
+            batch
+                .push(*raw, Attrs::supported(None))
+                .map_err(|_| EINVAL)?;
+        }
+        let mut plans = KVVec::new();
+        for piece in &batch.pieces()? {
+            if let Some(plan) = self.plan(&piece.range, piece.change)? {
+                plans.push(plan, GFP_KERNEL)?;
+            }
+        }
+        if let Some(plans) = Plans::new(&plans) {
+            if in_vain {
+                self.in_vain(plans)?;
+            }
+            AttrStore::commit(self.store.reserve(&Alone, plans)?, &Alone);
+        }
+        for raw in entries {
+            let layer = Layer::new(raw.layer).ok_or(EINVAL)?;
+            let attrs = Attrs::from_raw;
+            let change = Change::layer(layer, attrs(raw.mask), attrs(raw.attributes));
+            let start = raw.address >> PAGE_SHIFT;
+            self.model
+                .set(start, start + (raw.size >> PAGE_SHIFT), change)?;
+        }
+        Ok(())
+    }
+
+    /// What's read back is what the model has, in as few runs as there can be, as far as there's room.
+    fn check_readback(&self, start: u64, end: u64, view: View, room: usize) -> Result {
+        let mut runs = KVVec::with_capacity(room, GFP_KERNEL)?;
+        let next = readback::read(&*self.store, &range(start, end)?, view, &mut runs);
+        let mut at = start;
+        for ViewRun { range: run, attrs } in &runs {
+            same(run.start().raw() == at, "a gap in what's read back")?;
+            while at < run.end().raw() {
+                same(view.of(self.model.get(at)) == *attrs, "what's read back")?;
+                at = self.model.run_end(at).min(end);
+            }
+            same(
+                at == run.end().raw() && (at == end || view.of(self.model.get(at)) != *attrs),
+                "a run that's read back ends elsewhere",
+            )?;
+        }
+        same(next.raw() == at, "where to go on")?;
+        same(at == end || runs.len() == room, "room is left")
     }
 
     fn check_page(&self, page: u64) -> Result {
@@ -255,15 +353,15 @@ impl Pair {
         )
     }
 
-    fn check_uniform(&self, start: u64, end: u64, mask: Attrs, value: Attrs) -> Result {
-        let value = value.masked(mask);
+    fn check_uniform(&self, start: u64, end: u64, attrs: Attrs) -> Result {
+        let is = |word: Word| word.enforced() == attrs;
         let (mut at, mut uniform) = (start, true);
         while at < end {
-            uniform &= self.model.get(at).masked(mask) == value;
+            uniform &= is(self.model.get(at));
             at = self.model.run_end(at);
         }
         same(
-            self.store.uniform(&range(start, end)?, mask, value) == uniform,
+            self.store.all(&range(start, end)?, is) == uniform,
             "uniform query",
         )
     }
@@ -273,7 +371,7 @@ impl Pair {
         for run in self.store.runs(&range(start, end)?) {
             let want = Run {
                 range: range(at, self.model.run_end(at).min(end))?,
-                attrs: self.model.get(at),
+                word: self.model.get(at),
             };
             same(run == want, "run list")?;
             at = run.range.end().raw();
@@ -317,7 +415,7 @@ fn same(condition: bool, what: &str) -> Result {
 }
 
 /// Random changes of the first `pages` pages, each of up to `most` pages.
-fn run(default: Attrs, seed: u64, pages: u64, most: u64, operations: u32) -> Result {
+fn run(default: Word, seed: u64, pages: u64, most: u64, operations: u32) -> Result {
     let mut random = Random(seed);
     let mut pair = Pair::new(default)?;
 
@@ -335,16 +433,18 @@ fn run(default: Attrs, seed: u64, pages: u64, most: u64, operations: u32) -> Res
         let start = start.min(end - 1);
 
         let value = writable_executable(&mut random);
-        let change = if random.below(4) == 0 {
-            Change::masked(writable_executable(&mut random), value)
-        } else {
-            Change::to(value)
-        };
+        let change = change(&mut random);
         let extra = Extra {
             in_vain: operation % 16 == 0,
             beyond: random.magnitude(pages) * u64::from(operation % 4 == 0),
         };
-        let checked = pair.set(start, end, change, extra).and_then(|()| {
+        let changed = if operation % 8 == 1 {
+            let entries = entries(&mut random, pages, 12)?;
+            pair.set_batch(&entries, operation % 16 == 1)
+        } else {
+            pair.set(start, end, change, extra)
+        };
+        let checked = changed.and_then(|()| {
             for page in [
                 start,
                 end - 1,
@@ -355,10 +455,11 @@ fn run(default: Attrs, seed: u64, pages: u64, most: u64, operations: u32) -> Res
                 pair.check_page(page)?;
             }
             let (a, b) = (random.below(pages), random.magnitude(pages));
-            let mask = writable_executable(&mut random);
-            pair.check_uniform(a, (a + b).min(END), mask, value)?;
-            pair.check_uniform(start, end, Attrs::ALL, value)?;
+            pair.check_uniform(a, (a + b).min(END), value)?;
+            pair.check_uniform(start, end, value)?;
             pair.check_runs(start.saturating_sub(100), (end + 100).min(END))?;
+            let room = 1 + random.below(20) as usize;
+            pair.check_readback(a, (a + b).min(END), view(&mut random), room)?;
             if operation % 64 == 0 {
                 pair.check_runs(0, END)?;
                 pair.check_shape()?;
@@ -396,8 +497,8 @@ const fn operations(n: u32) -> u32 {
 mod tests {
     use super::*;
 
-    const DEFAULT: Attrs = Attrs::NONE;
-    const OTHER: Attrs = Attrs::from_raw(2);
+    const DEFAULT: Word = Word::NONE;
+    const OTHER: Word = Word::from_raw(2);
 
     #[test]
     fn small_and_fragmented_is_as_the_model() -> Result {
@@ -433,8 +534,8 @@ mod tests {
     #[test]
     fn a_stored_zero_is_not_the_default() -> Result {
         let mut pair = Pair::new(OTHER)?;
-        pair.set(64, 128, Change::to(Attrs::NONE), IN_VAIN)?;
-        assert!(pair.store.get(Gfn::new(64)) == Attrs::NONE);
+        pair.set(64, 128, Change::to(Word::NONE), IN_VAIN)?;
+        assert!(pair.store.get(Gfn::new(64)) == Word::NONE);
         assert!(pair.store.get(Gfn::new(128)) == OTHER);
         assert!(pair.store.usage().blocks == 1);
         pair.set(64, 128, Change::to(OTHER), IN_VAIN)?;
@@ -448,7 +549,7 @@ mod tests {
         pair.set(
             1 << 20,
             (1 << 20) + (1 << 28),
-            Change::to(Attrs::PRIVATE),
+            Change::to(Word::PRIVATE),
             IN_VAIN,
         )?;
         pair.check_shape()?;
@@ -470,7 +571,7 @@ mod tests {
     fn pages_one_by_one_become_blocks() -> Result {
         let mut pair = Pair::new(DEFAULT)?;
         for page in (0..4096).rev() {
-            pair.set(page, page + 1, Change::to(Attrs::PRIVATE), IN_VAIN)?;
+            pair.set(page, page + 1, Change::to(Word::PRIVATE), IN_VAIN)?;
         }
         pair.check_shape()?;
         assert!(
@@ -482,7 +583,7 @@ mod tests {
                 }
         );
         // With more above it, what was the topmost node is one block.
-        pair.set(1 << 30, (1 << 30) + 1, Change::to(Attrs::PRIVATE), IN_VAIN)?;
+        pair.set(1 << 30, (1 << 30) + 1, Change::to(Word::PRIVATE), IN_VAIN)?;
         pair.check_shape()
     }
 }

@@ -7,10 +7,6 @@
 //! the stretch must have one of its two words, any other page the one that it has always had.
 
 use crate::{
-    attrs::{
-        Attrs,
-        Change, //
-    },
     host::{
         gfn::Gfn,
         sched::cond_resched, //
@@ -21,6 +17,10 @@ use crate::{
     store_model_kunit::{
         Alone,
         Random, //
+    },
+    word::{
+        Change,
+        Word, //
     },
 };
 use kernel::{
@@ -50,15 +50,15 @@ use kernel::{
 const PAGES: u64 = 3 << 18;
 const READERS: i64 = 2;
 
-const OLD: Attrs = Attrs::from_raw(5);
-const NEW: Attrs = Attrs::from_raw(10);
+const OLD: Word = Word::from_raw(5);
+const NEW: Word = Word::from_raw(10);
 
 #[pin_data]
 struct Race {
     #[pin]
     store: AttrStore,
     /// What all pages have that aren't being changed.
-    usual: Attrs,
+    usual: Word,
     /// Odd while the stretch is another than it was said to be.
     seq: Atomic<i64>,
     start: Atomic<i64>,
@@ -95,11 +95,11 @@ impl Race {
             smp_mb(Read);
             let known = seq & 1 == 0 && self.seq.load(Relaxed) == seq;
 
-            let good = |page: u64, attrs: Attrs| {
+            let good = |page: u64, word: Word| {
                 let inside = start <= page && page < end;
-                attrs == self.usual || attrs == NEW && (inside || !known)
+                word == self.usual || word == NEW && (inside || !known)
             };
-            if !good(page, found) || !good(several.start().raw(), run.attrs) {
+            if !good(page, found) || !good(several.start().raw(), run.word) {
                 self.bad.add(1, Relaxed);
             }
             if known {
@@ -111,8 +111,8 @@ impl Race {
         self.running.fetch_add(-1, Release);
     }
 
-    fn set(&self, range: &GfnRange, attrs: Attrs) -> Result {
-        let reserved = self.store.reserve(&Alone, range, Change::to(attrs))?;
+    fn set(&self, range: &GfnRange, word: Word) -> Result {
+        let reserved = self.store.reserve(&Alone, (*range, Change::to(word)))?;
         AttrStore::commit(reserved, &Alone);
         Ok(())
     }
@@ -136,7 +136,7 @@ impl Race {
             self.seq.store(seq + 1, Release);
 
             // Given up, then carried out, then undone.
-            drop(self.store.reserve(&Alone, &range, Change::to(NEW))?);
+            drop(self.store.reserve(&Alone, (range, Change::to(NEW)))?);
             self.set(&range, NEW)?;
             cond_resched();
             self.set(&range, self.usual)?;
@@ -146,7 +146,7 @@ impl Race {
 }
 
 /// Returns how many lookups were wrong.
-fn race(default: Attrs, usual: Attrs, rounds: u64) -> Result<i64> {
+fn race(default: Word, usual: Word, rounds: u64) -> Result<i64> {
     let race = Arc::pin_init(
         pin_init!(Race {
             store <- AttrStore::new(default),
@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn readers_see_old_or_new_in_stored_blocks() -> Result {
-        assert!(race(Attrs::NONE, OLD, rounds())? == 0);
+        assert!(race(Word::NONE, OLD, rounds())? == 0);
         Ok(())
     }
 

@@ -14,21 +14,34 @@
 #![deny(unsafe_code)]
 
 use crate::{
+    batch::Batch,
     host::{
         gfn::Gfn,
         provider::VmRef,
-        sched::cond_resched, //
+        sched::{
+            cond_resched,
+            signal_pending, //
+        },
+        vm::SlotsGuard,
     },
-    plan::Plan,
+    plan::{
+        Plan,
+        Plans, //
+    },
     post,
+    range::GfnRange,
     request::SetRequest,
-    runs::Unhurried,
+    runs::{
+        Pieces,
+        Unhurried, //
+    },
     scope::SetZap,
     store::AttrStore,
     vm::{
         first_in_place,
         Vm, //
     },
+    word::Change,
     zap, //
 };
 use kernel::prelude::*;
@@ -45,36 +58,150 @@ pub(crate) struct Failure<P> {
 /// # Errors
 ///
 /// `EPERM` at the first page that is to be private, but of which a guest_memfd says whether it is.
-/// `ENOMEM`.
+/// `EINVAL` at the first page that has, in another layer, what excludes the new attributes. `ENOMEM`.
 pub(crate) fn set(vm: &VmRef<'_, Vm>, request: &SetRequest) -> Result<(), Failure<Gfn>> {
+    set_locked(vm, request, vm.kvm.lock_slots(), false).map(|_| ())
+}
+
+/// Sets attributes as requested, until there's a signal. Answers the first page that it hasn't got to:
+/// the end of the range, unless there was one.
+///
+/// # Errors
+///
+/// As [`set`], and `EINTR`. Nothing has changed then.
+pub(crate) fn set_resumable(vm: &VmRef<'_, Vm>, request: &SetRequest) -> Result<Gfn, Failure<Gfn>> {
+    let slots = vm.kvm.lock_slots();
+    // Of whoever has had to wait. Later on there's always some progress.
+    if signal_pending() {
+        let at = request.range().start();
+        return Err(Failure { error: EINTR, at });
+    }
+    set_locked(vm, request, slots, true)
+}
+
+fn set_locked(
+    vm: &VmRef<'_, Vm>,
+    request: &SetRequest,
+    slots: SlotsGuard<'_>,
+    resumable: bool,
+) -> Result<Gfn, Failure<Gfn>> {
+    let (range, change) = (request.range(), request.change());
+    let plan = plan(vm, &slots, range, change).map_err(|(error, at)| Failure { error, at })?;
+    let Some(plan) = plan else {
+        vm.state.shared().stats.set_unchanged();
+        return Ok(range.end());
+    };
+    let stopped = carry_out(vm, slots, Plans::one(&plan), resumable).map_err(|error| Failure {
+        error,
+        at: range.start(),
+    })?;
+    Ok(stopped.unwrap_or(range.end()))
+}
+
+/// Why a batch has failed, and the first entry that's to blame, if one is. Nothing has changed.
+pub(crate) struct BatchFailure {
+    pub(crate) error: Error,
+    pub(crate) entry: Option<u32>,
+}
+
+impl<E: Into<Error>> From<E> for BatchFailure {
+    fn from(error: E) -> Self {
+        Self {
+            error: error.into(),
+            entry: None,
+        }
+    }
+}
+
+/// Makes all changes of a batch, in one step for whoever changes attributes, and with one
+/// invalidation.
+///
+/// # Errors
+///
+/// `EPERM` and `EINVAL` as [`set`]. `ENOMEM`.
+pub(crate) fn set_batch(vm: &VmRef<'_, Vm>, batch: &Batch) -> Result<(), BatchFailure> {
+    let pieces = batch.pieces()?;
+    let mut plans = KVVec::with_capacity(pieces.len(), GFP_KERNEL_ACCOUNT)?;
+
+    let slots = vm.kvm.lock_slots();
+    let mut first_bad: Option<(u32, Error)> = None;
+    for piece in &pieces {
+        match plan(vm, &slots, &piece.range, piece.change) {
+            Ok(Some(plan)) => plans.push(plan, GFP_KERNEL_ACCOUNT)?,
+            Ok(None) => {}
+            Err((error, _)) => {
+                if first_bad.is_none_or(|(entry, _)| piece.entry < entry) {
+                    first_bad = Some((piece.entry, error));
+                }
+            }
+        }
+        cond_resched();
+    }
+    if let Some((entry, error)) = first_bad {
+        let entry = Some(entry);
+        return Err(BatchFailure { error, entry });
+    }
+    let Some(plans) = Plans::new(&plans) else {
+        vm.state.shared().stats.set_unchanged();
+        return Ok(());
+    };
+    carry_out(vm, slots, plans, false)?;
+    Ok(())
+}
+
+/// Holds a change against what is stored, and against what guest_memfds say.
+fn plan(
+    vm: &VmRef<'_, Vm>,
+    slots: &SlotsGuard<'_>,
+    range: &GfnRange,
+    change: Change,
+) -> Result<Option<Plan>, (Error, Gfn)> {
+    if change.sets_private() {
+        if let Some(at) = first_in_place(vm, slots, range) {
+            return Err((EPERM, at));
+        }
+    }
+    let stored = Unhurried(&vm.state.shared().store, cond_resched);
+    let policy = SetZap::of(vm.kvm.vm_type().into());
+    Plan::new(range, change, &stored, policy).map_err(|at| (EINVAL, at))
+}
+
+/// Does what's planned. Answers where it has stopped if a signal has ended it, which may happen to a
+/// single plan that is `resumable`.
+///
+/// # Errors
+///
+/// `ENOMEM`, with nothing changed.
+fn carry_out(
+    vm: &VmRef<'_, Vm>,
+    slots: SlotsGuard<'_>,
+    plans: Plans<'_>,
+    resumable: bool,
+) -> Result<Option<Gfn>> {
     let shared = vm.state.shared();
     let (store, stats) = (&shared.store, &shared.stats);
 
-    let slots = vm.kvm.lock_slots();
-    if request.attrs().is_private() {
-        if let Some(at) = first_in_place(vm, &slots, request.range()) {
-            return Err(Failure { error: EPERM, at });
-        }
+    let mut reserved = store.reserve(&slots, plans)?;
+    if plans.iter().any(|plan| plan.change().is_layered()) {
+        vm.state.set_layered();
     }
-    let stored = Unhurried(store, cond_resched);
-    let Some(plan) = Plan::new(request, &stored, SetZap::of(vm.kvm.vm_type().into())) else {
-        stats.set_unchanged();
-        return Ok(());
+    let mut stopped = None;
+    // Where it can't be stopped for lack of memory, it isn't.
+    let mut stop = |at| {
+        stopped = reserved.shorten(at).is_ok().then_some(at);
+        stopped.is_some()
     };
-    let reserved = store
-        .reserve(&slots, plan.hull(), plan.change())
-        .map_err(|error| Failure {
-            error,
-            at: request.range().start(),
-        })?;
-    let zapped = zap::zap(&slots, &plan, shared);
+    let zapped = zap::zap(&slots, &plans, shared, resumable.then_some(&mut stop));
+    let shortened = stopped.and_then(|at| Some(plans.iter().next()?.shortened(at)));
+    let done = shortened.as_ref().map_or(plans, Plans::one);
     AttrStore::commit(reserved, &zapped);
-    post::finish(zapped, &plan, store);
+    post::finish(zapped, &done, store, vm.state.is_layered());
     drop(slots);
 
-    if plan.restricts() {
+    if plans.restricts() {
         vm.kvm.wait_for_accesses();
     }
-    stats.set(plan.hull().nr_pages());
-    Ok(())
+    let pages = (0..done.nr()).map(|n| done.piece(n).0.nr_pages());
+    stats.set(pages.sum());
+    Ok(stopped)
 }

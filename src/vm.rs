@@ -26,7 +26,8 @@ use crate::{
         AttrStore,
         Exclusive, //
     },
-    KvmMemattr,
+    word::Word,
+    KvmMemattr, //
 };
 use kernel::{
     prelude::*,
@@ -60,6 +61,8 @@ pub(crate) struct Vm {
     folder: SetOnce<Folder<Shared>>,
     /// Does a guest_memfd say what's private, for some of the memory? Never unset.
     in_place: Atomic<i32>,
+    /// Has anything been set in a layer other than the base layer? Never unset.
+    layered: Atomic<i32>,
     alive: Alive,
 }
 
@@ -73,7 +76,7 @@ impl Vm {
         let alive = Alive::vm();
         let shared = Arc::pin_init(
             pin_init!(Shared {
-                store <- AttrStore::new(Attrs::NONE),
+                store <- AttrStore::new(Word::NONE),
                 stats: VmStats::new(),
             }),
             GFP_KERNEL_ACCOUNT,
@@ -83,6 +86,7 @@ impl Vm {
             shared,
             folder: SetOnce::new(),
             in_place: Atomic::new(0),
+            layered: Atomic::new(0),
             alive,
         };
         Ok(KBox::new(vm, GFP_KERNEL_ACCOUNT)?)
@@ -92,6 +96,16 @@ impl Vm {
     #[inline]
     fn has_in_place(&self) -> bool {
         self.in_place.load(Relaxed) != 0
+    }
+
+    /// Can what's enforced be the same where the words differ?
+    pub(crate) fn is_layered(&self) -> bool {
+        self.layered.load(Relaxed) != 0
+    }
+
+    /// Says that something is set in a layer other than the base layer. slots_lock is held.
+    pub(crate) fn set_layered(&self) {
+        self.layered.store(1, Relaxed);
     }
 
     /// The store and the counters.
@@ -166,7 +180,7 @@ pub(crate) fn new_gmem(vm: &VmRef<'_, Vm>, flags: u64) -> Result<Pin<KBox<Gmem>>
 /// Which accesses does the page deny? In any context.
 #[inline]
 pub(crate) fn denied(vm: &VmRef<'_, Vm>, gfn: Gfn) -> Denied {
-    let attrs = vm.state.shared().store.get(gfn);
+    let attrs = vm.state.shared().store.get(gfn).enforced();
     Denied {
         read: attrs.contains(Attrs::NR),
         write: attrs.contains(Attrs::NW),

@@ -17,12 +17,19 @@ use crate::{
             Zapped, //
         },
         provider::ZapRequest,
+        sched::{
+            cond_resched,
+            signal_pending, //
+        },
         vm::{
             RawVmType,
             SlotsGuard, //
         },
     },
-    plan::Plan,
+    plan::{
+        LargerPages,
+        Plans, //
+    },
     range::GfnRange,
     scope::{
         next_part,
@@ -70,22 +77,79 @@ impl From<ZapFilter> for ZapScope {
 
 impl Quiesced for Zapped<'_> {}
 
-/// How many runs are zapped with mmu_lock held at a stretch.
-const RUNS_AT_ONCE: usize = 64;
+/// How many runs are looked at with mmu_lock held at a stretch, if there's nothing to zap. A zap lets
+/// others have the lock itself.
+const RUNS_AT_ONCE: u32 = 64;
 
-/// Begins the invalidation of all that `plan` changes, and zaps what has to go.
-pub(crate) fn zap<'a>(slots: &'a SlotsGuard<'a>, plan: &Plan, vm: &Shared) -> Zapped<'a> {
-    let hull = plan.hull();
-    let mut begun = Begun::begin(slots, hull.start(), hull.end(), plan.restricts());
+/// How many pages are zapped at a time, and in all at least, if a signal is to be heeded. One that comes
+/// earlier waits, so that a caller that is interrupted over and over gets on nevertheless.
+const PAGES_AT_ONCE: u64 = 1 << 15;
+/// What a stretch that's shorter counts for.
+const PAGES_OF_A_STEP: u64 = PAGES_AT_ONCE / RUNS_AT_ONCE as u64;
 
-    for (zapped, (range, scope)) in plan.zaps(&vm.store).enumerate() {
-        if zapped % RUNS_AT_ONCE == RUNS_AT_ONCE - 1 {
-            begun.pause();
+/// Begins the invalidation of all that `plans` change, and zaps what has to go.
+///
+/// When there's a signal, `stop` is asked whether to go on no further than to a page, of which the one
+/// before changes. It may sleep.
+pub(crate) fn zap<'a>(
+    slots: &'a SlotsGuard<'a>,
+    plans: &Plans<'_>,
+    vm: &Shared,
+    mut stop: Option<&mut dyn FnMut(Gfn) -> bool>,
+) -> Zapped<'a> {
+    let hull = plans.hull();
+    let mut begun = Begun::begin(slots, hull.start(), hull.end(), plans.restricts());
+
+    let (mut looked, mut larger) = (0, LargerPages::default());
+    let mut done = 0;
+    for plan in plans.iter() {
+        for run in plan.changed(&vm.store) {
+            let (parts, scope) = plans.zaps(plan, &run, &vm.store, &mut larger);
+            looked += 1;
+            for part in parts.into_iter().flatten() {
+                vm.stats.zapped(part.nr_pages());
+                looked = 0;
+                let Some(stop) = &mut stop else {
+                    begun.zap(part.start(), part.end(), scope.into());
+                    continue;
+                };
+                for step in steps(slots, &part) {
+                    begun.zap(step.start(), step.end(), scope.into());
+                    done += step.nr_pages().max(PAGES_OF_A_STEP);
+                    if done >= PAGES_AT_ONCE
+                        && step.end() < hull.end()
+                        && signal_pending()
+                        && begun.pause(|| stop(step.end()))
+                    {
+                        return begun.unlock();
+                    }
+                }
+            }
+            if looked == RUNS_AT_ONCE {
+                looked = 0;
+                begun.pause(cond_resched);
+            }
         }
-        begun.zap(range.start(), range.end(), scope.into());
-        vm.stats.zapped(range.nr_pages());
     }
     begun.unlock()
+}
+
+/// What of a range is zapped at a time where a signal may end it: little, but for where there's no
+/// memslot and so nothing to zap.
+fn steps<'a>(
+    slots: &'a SlotsGuard<'_>,
+    range: &GfnRange,
+) -> impl Iterator<Item = GfnRange> + use<'a> {
+    let mut rest = Some(*range);
+    core::iter::from_fn(move || {
+        let all = rest?;
+        let slot = slots.find_slot(all.start(), all.end(), |slot| Some(slot.start()));
+        let end = Gfn::new(all.start().raw().saturating_add(PAGES_AT_ONCE))
+            .max(slot.unwrap_or(all.end()))
+            .min(all.end());
+        rest = GfnRange::new(end, all.end());
+        GfnRange::new(all.start(), end)
+    })
 }
 
 /// The first part, at or after `from`, of what KVM is about to zap that can have a mapping of the

@@ -99,7 +99,9 @@
  *	EFAULT		the struct cannot be read or written
  *	EINVAL		unaligned, empty or wrapping range; range outside the
  *			guest_memfd; unknown attribute, flag or layer; invalid
- *			combination; two content policies; reserved field not zero
+ *			combination, be it with what a page has in other layers; two
+ *			content policies; a whole layer with a range; reserved field not
+ *			zero
  *	EIO		the VM is dead, or, on a VM, belongs to another process
  *	ENOTTY		no module answers for this VM
  *	EPERM		PRIVATE is kept by the other, the VM or the guest_memfd
@@ -129,7 +131,7 @@ struct kvm_memory_attributes2 {
 	/* out */
 	__u64 error_offset;
 	/* in */
-	__u32 layer;		/* must be 0 */
+	__u32 layer;		/* VM: 0 is the base layer; guest_memfd: must be 0 */
 	__u32 pad;		/* must be 0 */
 	__u64 reserved[10];	/* must be 0 */
 };
@@ -152,6 +154,152 @@ struct kvm_memory_attributes2 {
 #endif
 #ifndef KVM_SET_MEMORY_ATTRIBUTES2_CONTENT_POLICY_NONE
 #define KVM_SET_MEMORY_ATTRIBUTES2_CONTENT_POLICY_NONE		_BITULL(2)
+#endif
+
+/*
+ * On a VM: not a range, but all guest physical addresses that a range can have.
+ * Address and size must be 0. For a layer that is to be cleared, or set, as a whole.
+ */
+#ifndef KVM_SET_MEMORY_ATTRIBUTES2_WHOLE_LAYER
+#define KVM_SET_MEMORY_ATTRIBUTES2_WHOLE_LAYER	_BITULL(3)
+#endif
+
+/*
+ * KVM_SET_MEMORY_ATTRIBUTES_RESUMABLE: as KVM_SET_MEMORY_ATTRIBUTES, but a signal
+ * may stop it. Whoever calls it again until size is 0 has set the whole range.
+ *
+ * On:		VM file descriptors.
+ * Parameter:	struct kvm_memory_attributes (in/out)
+ * Returns:	0, with address the first address that has not been set, and size
+ *		what is left from there on; or -1 with errno, with nothing changed and
+ *		nothing written:
+ *
+ *	EINTR		a signal, and no page was set
+ *
+ * and those of KVM_SET_MEMORY_ATTRIBUTES.
+ */
+#ifndef KVM_SET_MEMORY_ATTRIBUTES_RESUMABLE
+#define KVM_SET_MEMORY_ATTRIBUTES_RESUMABLE	\
+	_IOWR(KVMIO, 0xd3, struct kvm_memory_attributes)
+#endif
+
+/*
+ * KVM_SET_MEMORY_ATTRIBUTES_BATCH: several ranges, with one invalidation of guest
+ * mappings. All entries take effect together, or none does.
+ *
+ * Entries are applied in order: where they overlap, a later one wins. What counts is
+ * the attributes that a page ends up with.
+ *
+ * On:		VM file descriptors.
+ * Parameter:	struct kvm_memory_attributes_batch (in/out)
+ * Returns:	0, or -1 with errno, with nothing changed:
+ *
+ *	EFAULT		the struct or an entry cannot be read, or error_index cannot be
+ *			written
+ *	EINVAL		a flag or reserved field is not zero, or there is no entry, or
+ *			there are too many; an entry is bad (as for
+ *			KVM_SET_MEMORY_ATTRIBUTES2), its mask has no attribute or not all
+ *			of its attributes, or a page would end up with attributes that
+ *			exclude each other
+ *	EPERM		PRIVATE is kept by a guest_memfd
+ *	ENOMEM		out of memory
+ *	EIO		the VM is dead, or belongs to another process
+ *	ENOTTY		no module answers for this VM
+ *
+ * error_index is written if an entry is to blame for EINVAL or EPERM: the first one
+ * that is bad by itself, or if there is none the first one that is by what pages
+ * would end up with. Of several that cover a page that is the last one, which
+ * decides. It is left alone otherwise.
+ */
+#ifndef KVM_SET_MEMORY_ATTRIBUTES_BATCH
+struct kvm_memory_attributes_entry {
+	__u64 address;		/* guest physical */
+	__u64 size;		/* in bytes */
+	__u64 attributes;	/* KVM_MEMORY_ATTRIBUTE_* */
+	__u64 mask;		/* attributes outside of it stay as they are */
+	__u32 layer;
+	__u32 pad;		/* must be 0 */
+};
+
+struct kvm_memory_attributes_batch {
+	/* in */
+	__u64 entries;		/* user pointer to nr entries */
+	__u32 nr;		/* from 1 to what KVM_CAP_MEMORY_ATTRIBUTES_BATCH says */
+	__u32 flags;		/* must be 0 */
+	/* out */
+	__u32 error_index;
+	/* in */
+	__u32 pad;		/* must be 0 */
+	__u64 reserved[4];	/* must be 0 */
+};
+
+#define KVM_SET_MEMORY_ATTRIBUTES_BATCH	\
+	_IOWR(KVMIO, 0xf0, struct kvm_memory_attributes_batch)
+#endif
+
+/*
+ * KVM_GET_MEMORY_ATTRIBUTES: what is set, as runs, i.e. stretches of pages with the
+ * same attributes. The runs of an answer follow each other without gaps, from start
+ * on; neighbours differ.
+ *
+ * On a VM it answers what the VM's commands have set. What is private in memory that
+ * a guest_memfd converts in place, the guest_memfd answers.
+ *
+ * On:		VM and guest_memfd file descriptors.
+ * Parameter:	struct kvm_memory_attributes_get (in/out)
+ * Returns:	0, or -1 with errno:
+ *
+ *	EFAULT		the struct cannot be read or written, or the runs cannot be
+ *			written
+ *	EINVAL		unaligned, empty or wrapping range; range outside the
+ *			guest_memfd; no room for a run; unknown flag or layer; reserved
+ *			field not zero
+ *	ENOMEM		out of memory
+ *	EIO		the VM is dead, or, on a VM, belongs to another process
+ *	ENOTTY		no module answers for this VM
+ */
+#ifndef KVM_GET_MEMORY_ATTRIBUTES
+struct kvm_memory_attributes_run {
+	__u64 start;		/* address or offset */
+	__u64 size;		/* in bytes */
+	__u64 attributes;	/* KVM_MEMORY_ATTRIBUTE_* */
+};
+
+struct kvm_memory_attributes_get {
+	/* in */
+	__u64 start;		/* VM: guest physical address; guest_memfd: offset */
+	__u64 size;		/* in bytes */
+	__u64 runs;		/* user pointer to nr runs */
+	/* in and out */
+	__u32 nr;		/* room; then how many were written, at most 4096 */
+	/* in */
+	__u32 layer;		/* ~0: the union of all; guest_memfd: 0 or ~0 */
+	__u64 flags;		/* must be 0 */
+	/* out */
+	__u64 next;		/* where to go on; start + size when done */
+	/* in */
+	__u64 reserved[4];	/* must be 0 */
+};
+
+#define KVM_GET_MEMORY_ATTRIBUTES	\
+	_IOWR(KVMIO, 0xf1, struct kvm_memory_attributes_get)
+#endif
+
+/*
+ * KVM_CHECK_EXTENSION, on the system and on VMs: the number of layers; the most
+ * entries of a batch; 1 for each of the other commands above.
+ */
+#ifndef KVM_CAP_MEMORY_ATTRIBUTES_LAYERS
+#define KVM_CAP_MEMORY_ATTRIBUTES_LAYERS	0x6b6d6103
+#endif
+#ifndef KVM_CAP_MEMORY_ATTRIBUTES_BATCH
+#define KVM_CAP_MEMORY_ATTRIBUTES_BATCH		0x6b6d6104
+#endif
+#ifndef KVM_CAP_MEMORY_ATTRIBUTES_GET
+#define KVM_CAP_MEMORY_ATTRIBUTES_GET		0x6b6d6105
+#endif
+#ifndef KVM_CAP_MEMORY_ATTRIBUTES_RESUMABLE
+#define KVM_CAP_MEMORY_ATTRIBUTES_RESUMABLE	0x6b6d6106
 #endif
 
 /*

@@ -25,11 +25,11 @@ pub struct kvm_memory_attributes2 {
     pub size: u64,
     /// The new attributes of each page.
     pub attributes: u64,
-    /// A content policy, on a guest_memfd.
+    /// A content policy, on a guest_memfd. On a VM 0, or the flag of all addresses.
     pub flags: u64,
     /// Out: where the request has failed.
     pub error_offset: u64,
-    /// Must be 0.
+    /// The layer, on a VM. Must be 0 on a guest_memfd.
     pub layer: u32,
     /// Must be 0.
     pub pad: u32,

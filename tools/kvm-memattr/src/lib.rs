@@ -25,11 +25,21 @@
 //! ```
 
 mod convert;
+mod layers;
 
 pub use convert::{
     convert, get_supported_gmem_attributes, kvm_memory_attributes2, ContentPolicy, ConvertError,
     State, KVM_CAP_GUEST_MEMFD_MEMORY_ATTRIBUTES, KVM_CAP_MEMORY_ATTRIBUTES2,
     KVM_CAP_MEMORY_ATTRIBUTES2_FLAGS, KVM_SET_MEMORY_ATTRIBUTES2,
+};
+
+pub use layers::{
+    get_runs, kvm_memory_attributes_batch, kvm_memory_attributes_entry, kvm_memory_attributes_get,
+    kvm_memory_attributes_run, set_batch, set_resumable, set_whole_layer, BatchError,
+    KVM_CAP_MEMORY_ATTRIBUTES_BATCH, KVM_CAP_MEMORY_ATTRIBUTES_GET,
+    KVM_CAP_MEMORY_ATTRIBUTES_LAYERS, KVM_CAP_MEMORY_ATTRIBUTES_RESUMABLE,
+    KVM_GET_MEMORY_ATTRIBUTES, KVM_SET_MEMORY_ATTRIBUTES_BATCH,
+    KVM_SET_MEMORY_ATTRIBUTES_RESUMABLE, UNION,
 };
 
 use std::ffi::{c_uint, c_ulong};

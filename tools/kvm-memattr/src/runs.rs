@@ -22,7 +22,7 @@ pub(crate) struct Run {
     pub(crate) addresses: Range<u64>,
     /// The attribute word.
     pub(crate) attributes: u64,
-    /// The word's bits by name.
+    /// The word's bits by name, and then those of each layer where layers differ.
     pub(crate) names: String,
 }
 
@@ -31,9 +31,13 @@ impl FromStr for Run {
 
     fn from_str(line: &str) -> Result<Self> {
         let fields: Vec<&str> = line.split_whitespace().collect();
-        let [address, size, attributes, names] = fields[..] else {
-            bail!("expected four fields in '{line}'");
+        let [address, size, attributes, names, ref layers @ ..] = fields[..] else {
+            bail!("expected four fields or more in '{line}'");
         };
+        ensure!(
+            layers.iter().all(|layer| layer.contains(':')),
+            "what's behind the names in '{line}' are no layers"
+        );
         let number = |text: &str| {
             text.strip_prefix("0x")
                 .and_then(|digits| u64::from_str_radix(digits, 16).ok())
@@ -48,7 +52,7 @@ impl FromStr for Run {
         Ok(Self {
             addresses: address..end,
             attributes: number(attributes)?,
-            names: names.into(),
+            names: [&[names], layers].concat().join(" "),
         })
     }
 }

@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A batch: several requests that take effect together.
+//!
+//! Entries are applied in order, i.e. where they overlap the later one has the last word. As no page
+//! is ever seen in between, what counts is what each page ends up with: so the entries are cut into
+//! disjoint pieces, each with what all entries that cover it come to.
+
+#![deny(unsafe_code)]
+
+use crate::{
+    attrs::Attrs,
+    host::{
+        gfn::Gfn,
+        sched::cond_resched,
+        sort::sort_by_key, //
+    },
+    range::GfnRange,
+    request::{
+        RawEntry,
+        Rejection,
+        SetRequest, //
+    },
+    word::Change,
+};
+use kernel::prelude::*;
+
+/// The most entries of a batch.
+pub(crate) const MOST: u32 = 4096;
+
+/// Entries that have been checked, in order.
+pub(crate) struct Batch(KVVec<SetRequest>);
+
+/// A stretch of pages that entries cover, and what becomes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Piece {
+    pub(crate) range: GfnRange,
+    pub(crate) change: Change,
+    /// The number of the last entry that covers it.
+    pub(crate) entry: u32,
+}
+
+impl Batch {
+    /// A batch that there's memory for `nr` entries in.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new(nr: u32) -> Result<Self> {
+        Ok(Self(KVVec::with_capacity(nr as usize, GFP_KERNEL_ACCOUNT)?))
+    }
+
+    /// Checks the next entry for a VM that supports the attributes in `supported`, and adds it.
+    pub(crate) fn push(&mut self, raw: RawEntry, supported: Attrs) -> Result<(), Rejection> {
+        let request = SetRequest::check_entry(raw, supported)?;
+        self.0
+            .push_within_capacity(request)
+            .map_err(|_| Rejection::Number)
+    }
+
+    /// Disjoint pieces in the order of their gfns.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn pieces(&self) -> Result<KVVec<Piece>> {
+        let mut pieces = KVVec::with_capacity(self.0.len(), GFP_KERNEL_ACCOUNT)?;
+        for (request, entry) in self.0.iter().zip(0..) {
+            let piece = Piece {
+                range: *request.range(),
+                change: request.change(),
+                entry,
+            };
+            pieces.push(piece, GFP_KERNEL_ACCOUNT)?;
+        }
+        sort_by_key(&mut pieces, |piece| piece.range.start());
+        let disjoint = |pair: &[Piece]| pair[0].range.end() <= pair[1].range.start();
+        if pieces.windows(2).all(disjoint) {
+            return Ok(pieces);
+        }
+        self.cut()
+    }
+
+    /// As [`Self::pieces`], of entries that overlap.
+    fn cut(&self) -> Result<KVVec<Piece>> {
+        let mut cuts: KVVec<Gfn> = KVVec::with_capacity(2 * self.0.len(), GFP_KERNEL_ACCOUNT)?;
+        for request in &self.0 {
+            cuts.push(request.range().start(), GFP_KERNEL_ACCOUNT)?;
+            cuts.push(request.range().end(), GFP_KERNEL_ACCOUNT)?;
+        }
+        sort_by_key(&mut cuts, |gfn| *gfn);
+
+        // Between each two neighbours, some of which may be the same, a piece or nothing.
+        let mut between: KVVec<Option<(Change, u32)>> =
+            KVVec::with_capacity(cuts.len(), GFP_KERNEL_ACCOUNT)?;
+        for _ in &cuts {
+            between.push(None, GFP_KERNEL_ACCOUNT)?;
+        }
+        for (request, entry) in self.0.iter().zip(0..) {
+            let place = |gfn: Gfn| cuts.partition_point(|cut| *cut < gfn);
+            let (first, end) = (place(request.range().start()), place(request.range().end()));
+            for covered in &mut between[first..end] {
+                let before = covered.map(|(change, _)| change);
+                let change =
+                    before.map_or(request.change(), |before| before.then(request.change()));
+                *covered = Some((change, entry));
+            }
+            cond_resched();
+        }
+
+        let mut pieces = KVVec::with_capacity(cuts.len(), GFP_KERNEL_ACCOUNT)?;
+        for (pair, covered) in cuts.windows(2).zip(&between) {
+            let range = GfnRange::new(pair[0], pair[1]);
+            if let Some((range, (change, entry))) = range.zip(*covered) {
+                let piece = Piece {
+                    range,
+                    change,
+                    entry,
+                };
+                pieces.push(piece, GFP_KERNEL_ACCOUNT)?;
+            }
+        }
+        Ok(pieces)
+    }
+}
+
+#[cfg(KMA_KUNIT)]
+#[allow(unsafe_code)]
+#[kunit_tests(kvm_memattr_batch)]
+mod tests {
+    use super::*;
+    use crate::{
+        runs::testing::range,
+        word::Word, //
+    };
+
+    fn raw(start: u64, end: u64, attributes: u64, mask: u64) -> RawEntry {
+        RawEntry {
+            address: start << 12,
+            size: (end - start) << 12,
+            attributes,
+            mask,
+            layer: 0,
+            pad: 0,
+        }
+    }
+
+    fn batch(entries: &[RawEntry]) -> Result<Batch> {
+        let mut batch = Batch::new(8)?;
+        for raw in entries {
+            batch
+                .push(*raw, Attrs::supported(None))
+                .map_err(|_| EINVAL)?;
+        }
+        Ok(batch)
+    }
+
+    /// Are these the pieces, with what becomes of a page with NW?
+    fn are(entries: &[RawEntry], want: &[(u64, u64, u64, u32)]) -> Result<bool> {
+        let pieces = batch(entries)?.pieces()?;
+        let want = want.iter().map(|(start, end, raw, entry)| {
+            (
+                range(*start, *end),
+                Word::base(Attrs::from_raw(*raw)),
+                *entry,
+            )
+        });
+        let nw = Word::base(Attrs::NW);
+        Ok(pieces
+            .iter()
+            .map(|piece| (piece.range, piece.change.apply(nw), piece.entry))
+            .eq(want))
+    }
+
+    #[test]
+    fn a_bad_entry_is_refused() -> Result {
+        let mut batch = Batch::new(1)?;
+        let supported = Attrs::supported(None);
+        let bad = batch.push(raw(1, 2, 1, 7), supported).err();
+        assert!(bad == Some(Rejection::InvalidCombination));
+        assert!(batch.push(raw(1, 2, 2, 7), supported).is_ok());
+        assert!(batch.push(raw(1, 2, 2, 7), supported).err() == Some(Rejection::Number));
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_disjoint_is_sorted() -> Result {
+        assert!(are(
+            &[raw(5, 6, 4, 7), raw(1, 2, 2, 7), raw(2, 3, 0, 7)],
+            &[(1, 2, 2, 1), (2, 3, 0, 2), (5, 6, 4, 0)],
+        )?);
+        Ok(())
+    }
+
+    #[test]
+    fn where_entries_overlap_the_later_one_wins() -> Result {
+        assert!(are(
+            &[raw(0, 8, 4, 7), raw(2, 4, 0, 7), raw(6, 9, 6, 7)],
+            &[
+                (0, 2, 4, 0),
+                (2, 4, 0, 1),
+                (4, 6, 4, 0),
+                (6, 8, 6, 2),
+                (8, 9, 6, 2)
+            ],
+        )?);
+        // The same pages again.
+        assert!(are(&[raw(1, 2, 4, 7), raw(1, 2, 0, 7)], &[(1, 2, 0, 1)])?);
+        Ok(())
+    }
+
+    #[test]
+    fn as_many_as_there_may_be_are_sorted() -> Result {
+        let mut batch = Batch::new(MOST)?;
+        for n in 0..u64::from(MOST) {
+            // Odd, so that each page comes once.
+            let page = n * 1237 % u64::from(MOST);
+            batch
+                .push(raw(page, page + 1, 2, 2), Attrs::supported(None))
+                .map_err(|_| EINVAL)?;
+        }
+        let pieces = batch.pieces()?;
+        assert!(pieces.len() == MOST as usize);
+        assert!(pieces
+            .iter()
+            .zip(0..)
+            .all(|(piece, page)| piece.range == range(page, page + 1)));
+        Ok(())
+    }
+
+    #[test]
+    fn where_masks_differ_both_count() -> Result {
+        // NX is added, and NW dropped where the second one is.
+        assert!(are(
+            &[raw(0, 4, 4, 4), raw(2, 6, 0, 2)],
+            &[(0, 2, 6, 0), (2, 4, 4, 1), (4, 6, 0, 1)],
+        )?);
+        Ok(())
+    }
+}
