@@ -63,11 +63,19 @@ class Row:
     unit: str = ONE_SET
     clock: str = INSTRUCTIONS
     note: str = ""
+    # Mainline has no such thing.
+    alone: bool = False
 
     def has_profile(self):
         """Samples are of a row, so that there must be one figure that they're shares of."""
-        return self.unit.startswith("instructions") and len(self.sizes) == 1
+        return self.unit.startswith("instructions") and len(self.sizes) == 1 and not self.alone
 
+
+CONVERSIONS = ["gmem_%s_%s" % (verb, policy) for verb in ("convert", "share")
+               for policy in ("preserve", "zero", "none")]
+BATCH = "mainline: PRIVATE by 512 calls"
+REPLAY = "mainline: PRIVATE by single calls"
+ASLEEP = "without the time asleep"
 
 ROWS = (
     Row("set_slot", "bench_set", ("2M", "1G", "64G", "1T")),
@@ -87,10 +95,25 @@ ROWS = (
     Row("mem_fragmented", "bench_memory", ("4G",), "bytes"),
     Row("mem_recovered", "bench_memory", ("4G",), "bytes"),
     Row("notifier_private_faults", "bench_mapped", ("64M",), "guest faults"),
-    *(Row("gmem_convert_" + policy, "bench_gmem", ("2M", "1G"), note="mainline: a copy")
-      for policy in ("preserve", "zero", "none")),
-    *(Row("gmem_convert_%s_wall" % policy, "bench_gmem", ("2M", "1G"), "ns", WALL,
-          "mainline: a copy, wall time") for policy in ("preserve", "zero", "none")),
+    *(Row(name, "bench_gmem", ("2M", "1G"), note="mainline: a copy") for name in CONVERSIONS),
+    *(Row(name + "_wall", "bench_gmem", ("2M", "1G"), "ns", WALL,
+          "mainline: a copy, wall time") for name in CONVERSIONS),
+    Row("gmem_convert_boundaries", "bench_gmem", ("0", "2", "32", "512", "8192"),
+        note="pages of 1G, without memory, that are private before", alone=True),
+    Row("batch_512", "bench_vsm", ("512",), note="NW; " + BATCH),
+    Row("batch_512_grant", "bench_vsm", ("512",), note="NW; " + BATCH),
+    Row("batch_512_private", "bench_vsm", ("512",), note=BATCH),
+    Row("batch_512_shared", "bench_vsm", ("512",), note=BATCH),
+    Row("vsm_replay_single", "bench_vsm", ("4G",), EACH, note=REPLAY),
+    Row("vsm_replay_single_awake", "bench_vsm", ("4G",), EACH, note=REPLAY + "; " + ASLEEP),
+    Row("vsm_replay_batch", "bench_vsm", ("4G",), EACH, note=REPLAY),
+    Row("vsm_replay_batch_awake", "bench_vsm", ("4G",), EACH, note=REPLAY + "; " + ASLEEP),
+    Row("vsm_replay_memory", "bench_vsm", ("4G",), "bytes",
+        note="mainline: PRIVATE where something is denied"),
+    Row("vsm_replay_split", "bench_vsm", ("4G",), "blocks of 2 MiB",
+        note="mainline: PRIVATE where something is denied"),
+    Row("get_runs", "bench_vsm", ("8G",), EACH, alone=True),
+    Row("restore_runs", "bench_vsm", ("1G",), EACH, note="mainline: single calls"),
     Row("idle_fault", "bench_idle", ("-",), EACH),
     Row("idle_create", "bench_idle", ("-",)),
     Row("idle_notifier", "bench_idle", ("-",)),
@@ -119,7 +142,7 @@ class BenchBoot(test.Boot):
                          " ".join(["/tests/" + program] + names + [PROFILE_WORD] * profile),
                          program)
                 for (program, alone), names in programs.items()]
-        super().__init__("release", "bench", jobs, folder, None, [], False)
+        super().__init__("release", "bench", ["programs"], jobs, folder, None, False)
         self.clock = clock
         self.rows = rows
 
@@ -226,17 +249,19 @@ def table(rows, figures):
     found = []
     for row in rows:
         for size in row.sizes:
-            sides = {side: figures.get((row.name, size, side)) for side in SIDES}
+            sides = {side: figures.get((row.name, size, side))
+                     for side in SIDES[row.alone:]}
             if None in sides.values():
                 raise Wrong("no figure for %s %s" % (row.name, size))
             if not row.unit.startswith("instructions"):
                 for figure in sides.values():
                     figure.sleeps = 0
-            notes = [row.note] + [sides[side].note(side) for side in SIDES]
+            notes = [row.note] + [sides[side].note(side) for side in sides]
             line = {"benchmark": row.name, "size": size, "unit": row.unit,
-                    "spread": "%.2f" % max(sides[side].spread for side in SIDES),
+                    "spread": "%.2f" % max(figure.spread for figure in sides.values()),
                     "note": "; ".join(filter(None, notes))}
-            line.update({side: plain(sides[side].value) for side in SIDES})
+            line.update({side: plain(sides[side].value) if side in sides else ""
+                         for side in SIDES})
             line["ratio"] = ratio(line["mainline"], line["module"])
             found.append(line)
     return found
@@ -269,6 +294,8 @@ def compare(lines, path):
         if before is None or clocks[line["benchmark"]] == WALL:
             continue
         for side in SIDES:
+            if not line[side] or not before[side]:
+                continue
             now, then = float(line[side]), float(before[side])
             off = abs(now - then) / abs(then) * 100 if then else (100.0 if now else 0.0)
             compared += 1

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Converting memory of a guest_memfd to private, in place, that the host has used
- * and has mapped. Mainline has no such thing: what a VMM does there is to copy, and
- * so a copy of the same size stands in its column. It's made of moves of 8 bytes, as
- * the clock counts each byte of a string instruction.
+ * Converting memory of a guest_memfd in place, to private what the host has used and
+ * has mapped, and to shared what it has filled before. Mainline has no such thing:
+ * what a VMM does there is to copy, and so a copy of the same size stands in its
+ * column. It's made of moves of 8 bytes, as the clock counts each byte of a string
+ * instruction.
+ *
+ * Beside that, what converting takes where nothing is allocated: the attributes.
  */
 #include "bench.h"
 #include "kvm_memattr_gmem.h"
@@ -12,17 +15,22 @@
 
 struct row {
 	const char *name;
+	/* What the pages become. */
+	u64 attributes;
 	u64 policy;
-	/* What the guest reads afterwards where the host had @WRITTEN. */
+	/* What is read afterwards where the host had @WRITTEN. */
 	u64 word;
 };
 
 #define WRITTEN		0x0123456789abcdefull
 
 static const struct row rows[] = {
-	{ "gmem_convert_preserve", GMEM_PRESERVE, WRITTEN },
-	{ "gmem_convert_zero", GMEM_ZERO, 0 },
-	{ "gmem_convert_none", GMEM_NONE, 0xabababababababab },
+	{ "gmem_convert_preserve", KMA_PRIVATE, GMEM_PRESERVE, WRITTEN },
+	{ "gmem_convert_zero", KMA_PRIVATE, GMEM_ZERO, 0 },
+	{ "gmem_convert_none", KMA_PRIVATE, GMEM_NONE, 0xabababababababab },
+	{ "gmem_share_preserve", 0, GMEM_PRESERVE, WRITTEN },
+	{ "gmem_share_zero", 0, GMEM_ZERO, 0 },
+	{ "gmem_share_none", 0, GMEM_NONE, 0xabababababababab },
 };
 
 static const u64 sizes[] = { SZ_2M, SZ_1G };
@@ -88,11 +96,29 @@ static void measure_copy(const char *name, u64 size, bool wall)
 	kvm_munmap(m.to, size);
 }
 
+static u64 convert(int fd, u64 size, u64 attributes, u64 policy, bool wall)
+{
+	struct kvm_memory_attributes2 attr = gmem_attr(0, size, attributes, policy);
+	u64 start = now(wall);
+
+	if (__gmem_ioctl(fd, &attr))
+		TEST_FAIL("converting: %s at 0x%llx", strerror(errno), attr.error_offset);
+	return now(wall) - start;
+}
+
+static void check_private(u64 *mem, u64 size)
+{
+	u64 word;
+
+	TEST_ASSERT(!gmem_load(mem, &word), "the first page is not private");
+	TEST_ASSERT(!gmem_load(mem + (size - PAGE_SIZE) / sizeof(u64), &word),
+		    "the last page is not private");
+}
+
 static void measure_conversion(const char *name, const struct row *row, u64 size, bool wall)
 {
 	struct kvm_vm *vm = vm_create_barebones_type(KVM_X86_SW_PROTECTED_VM);
-	struct kvm_memory_attributes2 attr;
-	u64 start, cost, word;
+	u64 cost;
 	u64 *mem;
 	int fd;
 
@@ -103,24 +129,52 @@ static void measure_conversion(const char *name, const struct row *row, u64 size
 		TEST_ASSERT(!madvise(mem, size, MADV_POPULATE_WRITE), "MADV_POPULATE_WRITE: %s",
 			    strerror(errno));
 		fill(mem, size);
+		if (!row->attributes)
+			convert(fd, size, KMA_PRIVATE, GMEM_PRESERVE, wall);
 		bench_drain();
 
-		attr = gmem_attr(0, size, KMA_PRIVATE, row->policy);
-		start = now(wall);
-		if (__gmem_ioctl(fd, &attr))
-			TEST_FAIL("converting to private: %s", strerror(errno));
-		cost = now(wall) - start;
+		cost = convert(fd, size, row->attributes, row->policy, wall);
 
-		TEST_ASSERT(!gmem_load(mem, &word), "the first page is not private");
-		TEST_ASSERT(!gmem_load(mem + (size - PAGE_SIZE) / sizeof(u64), &word),
-			    "the last page is not private");
-		GMEM_ASSERT_SET(fd, 0, size, 0, GMEM_PRESERVE);
+		if (row->attributes) {
+			check_private(mem, size);
+			GMEM_ASSERT_SET(fd, 0, size, 0, GMEM_PRESERVE);
+		}
 		TEST_ASSERT_EQ(mem[0], row->word);
 		TEST_ASSERT_EQ(mem[(size - PAGE_SIZE) / sizeof(u64)], row->word);
 		if (i >= 0)
 			bench_report(name, bench_size(size), BENCH_MODULE, cost, 1);
 	}
 	kvm_munmap(mem, size);
+	kvm_close(fd);
+	kvm_vm_free(vm);
+}
+
+#define BOUNDARIES_ROW	"gmem_convert_boundaries"
+#define BOUNDARIES_SIZE	((u64)SZ_1G)
+
+/* A file without memory, of which some pages, evenly spaced, are private before. */
+static void measure_boundaries(u64 nr_private)
+{
+	struct kvm_vm *vm = vm_create_barebones_type(KVM_X86_SW_PROTECTED_VM);
+	int fd = vm_create_guest_memfd(vm, BOUNDARIES_SIZE, GMEM_SHARED);
+	u64 *mem = kvm_mmap(BOUNDARIES_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd);
+	u64 spacing = nr_private ? BOUNDARIES_SIZE / nr_private : 0;
+	char size[32];
+
+	snprintf(size, sizeof(size), "%lu", nr_private);
+	for (int i = -1; i < BENCH_REPS; i++) {
+		u64 cost;
+
+		for (u64 n = 0; n < nr_private; n++)
+			GMEM_ASSERT_SET(fd, n * spacing, PAGE_SIZE, KMA_PRIVATE, GMEM_PRESERVE);
+		bench_drain();
+		cost = convert(fd, BOUNDARIES_SIZE, KMA_PRIVATE, GMEM_PRESERVE, false);
+		check_private(mem, BOUNDARIES_SIZE);
+		GMEM_ASSERT_SET(fd, 0, BOUNDARIES_SIZE, 0, GMEM_PRESERVE);
+		if (i >= 0)
+			bench_report(BOUNDARIES_ROW, size, BENCH_MODULE, cost, 1);
+	}
+	kvm_munmap(mem, BOUNDARIES_SIZE);
 	kvm_close(fd);
 	kvm_vm_free(vm);
 }
@@ -140,6 +194,11 @@ int main(int argc, char *argv[])
 				measure_conversion(name, &rows[i], sizes[j], wall);
 			}
 		}
+	}
+	if (bench_wanted(BOUNDARIES_ROW)) {
+		measure_boundaries(0);
+		for (u64 nr = 2; nr <= SZ_8K; nr *= 16)
+			measure_boundaries(nr);
 	}
 	bench_end();
 	return 0;

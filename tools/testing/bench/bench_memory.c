@@ -1,35 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
-/*
- * What attributes take of memory. Both implementations keep them in nodes of
- * xarrays, which come from a slab cache of their own.
- */
+/* What attributes take of memory. */
 #include "bench_range.h"
+#include "bench_slab.h"
 
-#define CACHE		"radix_tree_node"
 #define SIZE		((u64)SZ_4G)
-
-static u64 slab_bytes(void)
-{
-	u64 active = 0, size = 0, all;
-	char line[256], name[64];
-	FILE *file;
-
-	/* Objects that a CPU keeps for itself count as used until it gives them back. */
-	bench_drain();
-	bench_write("/sys/kernel/slab/" CACHE "/shrink", "1");
-
-	file = fopen("/proc/slabinfo", "r");
-	TEST_ASSERT(file, "cannot open /proc/slabinfo: %s", strerror(errno));
-	while (fgets(line, sizeof(line), file)) {
-		if (sscanf(line, "%63s %lu %lu %lu", name, &active, &all, &size) == 4 &&
-		    !strcmp(name, CACHE))
-			break;
-		size = 0;
-	}
-	TEST_ASSERT(size, "no " CACHE " in /proc/slabinfo");
-	fclose(file);
-	return active * size;
-}
 
 /*
  * Below zero if something else has given memory back meanwhile: then the figure is
@@ -38,7 +12,7 @@ static u64 slab_bytes(void)
 static void report(const char *row, u64 size, enum bench_side side, u64 before)
 {
 	if (bench_wanted(row))
-		bench_report(row, bench_size(size), side, slab_bytes() - before, 1);
+		bench_report(row, bench_size(size), side, bench_slab_bytes() - before, 1);
 }
 
 /* Returns what a set has cost. */
@@ -47,7 +21,7 @@ static u64 mem_uniform(struct kvm_vm *vm, enum bench_side side, u64 size)
 	u64 cost = 0;
 
 	for (int i = 0; i < BENCH_REPS; i++) {
-		u64 before = slab_bytes();
+		u64 before = bench_slab_bytes();
 
 		cost = bench_set("mem_uniform", side, vm, KMA_GPA, size, KMA_PRIVATE);
 		bench_check(vm, KMA_GPA, size, true, false);
@@ -71,7 +45,7 @@ static void mem_uniform_all(struct kvm_vm *vm, enum bench_side side)
 static void mem_fragmented(struct kvm_vm *vm, enum bench_side side)
 {
 	for (int i = 0; i < BENCH_REPS; i++) {
-		u64 before = slab_bytes();
+		u64 before = bench_slab_bytes();
 
 		for (u64 gpa = KMA_GPA; gpa < KMA_GPA + SIZE; gpa += 2 * PAGE_SIZE)
 			kma_set(vm, gpa, PAGE_SIZE, KMA_PRIVATE);

@@ -23,7 +23,7 @@
 /* The shortest period of that clock. */
 #define PROFILE_PERIOD	10000
 /* Room for the samples of one call. */
-#define PROFILE_PAGES	1024
+#define PROFILE_PAGES	8192
 /* PERF_REG_X86_DI: a system call's first argument. */
 #define PROFILE_REG_DI	5
 #define PROFILE_DEPTH	127

@@ -7,6 +7,8 @@
  *           the VM is private, as a page fault does.  The i-th page is
  *           GFN + (i * STRIDE & MASK).  Read what came of the last request:
  *           the cycles that it took, and how many of the answers were yes
+ *   mixed   write "FD GFN PAGES": count the blocks of 2 MiB there that KVM does not
+ *           map as such, as the attributes of their pages differ.  Read the count
  *   drain   write anything: wait until what RCU frees has been freed
  */
 #include <linux/debugfs.h>
@@ -93,6 +95,72 @@ static const struct file_operations lookup_fops = {
 	.write = lookup_write,
 };
 
+#define MIXED	BIT(31)
+
+static bool is_mixed(struct kvm *kvm, gfn_t gfn)
+{
+	struct kvm_memory_slot *slot = __gfn_to_memslot(__kvm_memslots(kvm, 0), gfn);
+	unsigned int shift = KVM_HPAGE_GFN_SHIFT(PG_LEVEL_2M);
+	u64 index;
+
+	if (!slot)
+		return false;
+
+	index = (gfn >> shift) - (slot->base_gfn >> shift);
+	return READ_ONCE(slot->arch.lpage_info[0][index].disallow_lpage) & MIXED;
+}
+
+static u64 nr_mixed;
+
+static ssize_t mixed_write(struct file *file, const char __user *from,
+			   size_t size, loff_t *pos)
+{
+	u64 gfn, nr, done;
+	char text[128];
+	ssize_t copied;
+	int idx, vm_fd;
+	struct kvm *kvm;
+
+	copied = simple_write_to_buffer(text, sizeof(text) - 1, pos, from, size);
+	if (copied < 0)
+		return copied;
+
+	text[copied] = '\0';
+	if (sscanf(text, "%d %llu %llu", &vm_fd, &gfn, &nr) != 3)
+		return -EINVAL;
+
+	CLASS(fd, vm)(vm_fd);
+	if (fd_empty(vm))
+		return -EBADF;
+	if (!is_vm(fd_file(vm)))
+		return -EINVAL;
+
+	kvm = fd_file(vm)->private_data;
+	nr_mixed = 0;
+	idx = srcu_read_lock(&kvm->srcu);
+	for (done = 0; done < nr; done += KVM_PAGES_PER_HPAGE(PG_LEVEL_2M))
+		nr_mixed += is_mixed(kvm, gfn + done);
+	srcu_read_unlock(&kvm->srcu, idx);
+	return copied;
+}
+
+static ssize_t mixed_read(struct file *file, char __user *to, size_t size,
+			  loff_t *pos)
+{
+	char text[32];
+	int length;
+
+	length = scnprintf(text, sizeof(text), "%llu\n", nr_mixed);
+	return simple_read_from_buffer(to, size, pos, text, length);
+}
+
+static const struct file_operations mixed_fops = {
+	.owner = THIS_MODULE,
+	.open = simple_open,
+	.read = mixed_read,
+	.write = mixed_write,
+};
+
 static int drain_set(void *data, u64 value)
 {
 	rcu_barrier();
@@ -106,6 +174,7 @@ static int __init bench_init(void)
 {
 	dir = debugfs_create_dir("kvm_memattr_bench", NULL);
 	debugfs_create_file("lookup", 0600, dir, NULL, &lookup_fops);
+	debugfs_create_file("mixed", 0600, dir, NULL, &mixed_fops);
 	debugfs_create_file_unsafe("drain", 0200, dir, NULL, &drain_fops);
 
 	return 0;
@@ -118,5 +187,5 @@ static void __exit bench_exit(void)
 }
 module_exit(bench_exit);
 
-MODULE_DESCRIPTION("kvm_memattr benchmarks: look attributes up in the kernel");
+MODULE_DESCRIPTION("kvm_memattr benchmarks: look into KVM");
 MODULE_LICENSE("GPL");
