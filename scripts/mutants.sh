@@ -74,6 +74,7 @@ one()
 	host-gmem-*)	groups=gmem ;;
 	host-*)		groups=rwx ;;
 	gmem-*)		groups=kunit,gmem,attributes ;;
+	layers-*)	groups=layers,kunit ;;
 	*)		groups=attributes,zap,store,rwx,kunit ;;
 	esac
 	case "$1" in
