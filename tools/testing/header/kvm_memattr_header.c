@@ -24,9 +24,13 @@
 /* In all of C90, C11 and C++. */
 #define IS(_name, _value)	((void)sizeof(char[(_name) == (_value) ? 1 : -1]))
 
-/* Where a field of the struct is. */
-#define IS_AT(_field, _offset)							\
-	IS(offsetof(struct kvm_memory_attributes2, _field), _offset)
+/* Where a field of a struct is. */
+#define IS_IN(_struct, _field, _offset)	IS(offsetof(struct _struct, _field), _offset)
+#define IS_AT(_field, _offset)		IS_IN(kvm_memory_attributes2, _field, _offset)
+#define IS_AT_ENTRY(_field, _offset)	IS_IN(kvm_memory_attributes_entry, _field, _offset)
+#define IS_AT_BATCH(_field, _offset)	IS_IN(kvm_memory_attributes_batch, _field, _offset)
+#define IS_AT_RUN(_field, _offset)	IS_IN(kvm_memory_attributes_run, _field, _offset)
+#define IS_AT_GET(_field, _offset)	IS_IN(kvm_memory_attributes_get, _field, _offset)
 
 int main(void)
 {
@@ -63,6 +67,45 @@ int main(void)
 	IS_AT(pad, 44);
 	IS_AT(reserved, 48);
 	IS(sizeof(attr.reserved), 80);
+	IS(KVM_SET_MEMORY_ATTRIBUTES2_WHOLE_LAYER, 8);
+
+	IS(KVM_SET_MEMORY_ATTRIBUTES_RESUMABLE, 0xc020aed3);
+
+	IS(KVM_SET_MEMORY_ATTRIBUTES_BATCH, 0xc038aef0);
+	IS(sizeof(struct kvm_memory_attributes_entry), 40);
+	IS_AT_ENTRY(address, 0);
+	IS_AT_ENTRY(size, 8);
+	IS_AT_ENTRY(attributes, 16);
+	IS_AT_ENTRY(mask, 24);
+	IS_AT_ENTRY(layer, 32);
+	IS_AT_ENTRY(pad, 36);
+	IS(sizeof(struct kvm_memory_attributes_batch), 56);
+	IS_AT_BATCH(entries, 0);
+	IS_AT_BATCH(nr, 8);
+	IS_AT_BATCH(flags, 12);
+	IS_AT_BATCH(error_index, 16);
+	IS_AT_BATCH(pad, 20);
+	IS_AT_BATCH(reserved, 24);
+
+	IS(KVM_GET_MEMORY_ATTRIBUTES, 0xc050aef1);
+	IS(sizeof(struct kvm_memory_attributes_run), 24);
+	IS_AT_RUN(start, 0);
+	IS_AT_RUN(size, 8);
+	IS_AT_RUN(attributes, 16);
+	IS(sizeof(struct kvm_memory_attributes_get), 80);
+	IS_AT_GET(start, 0);
+	IS_AT_GET(size, 8);
+	IS_AT_GET(runs, 16);
+	IS_AT_GET(nr, 24);
+	IS_AT_GET(layer, 28);
+	IS_AT_GET(flags, 32);
+	IS_AT_GET(next, 40);
+	IS_AT_GET(reserved, 48);
+
+	IS(KVM_CAP_MEMORY_ATTRIBUTES_LAYERS, 0x6b6d6103);
+	IS(KVM_CAP_MEMORY_ATTRIBUTES_BATCH, 0x6b6d6104);
+	IS(KVM_CAP_MEMORY_ATTRIBUTES_GET, 0x6b6d6105);
+	IS(KVM_CAP_MEMORY_ATTRIBUTES_RESUMABLE, 0x6b6d6106);
 
 	/* One field by two names. */
 	return attr.address == attr.offset ? 0 : 1;

@@ -149,19 +149,32 @@ static void assert_not_served(struct kvm_vm *vm, unsigned long cmd)
 
 #define UNSERVED(_dir, _nr, _size)	_IOC(_dir, KVMIO, _nr, _size)
 
-TEST_F(caps, resumable_set_is_not_served)
+/* A command that is served finds fault with an argument that it cannot read. */
+static void assert_served(struct kvm_vm *vm, unsigned long cmd)
 {
-	assert_not_served(self->protected, UNSERVED(_IOC_READ | _IOC_WRITE, 0xd3, 32));
+	KMA_ASSERT_ERRNO(EFAULT, ioctl(vm->fd, cmd, NULL));
 }
 
-TEST_F(caps, batch_is_not_served)
+TEST_F(caps, resumable_set_is_served)
 {
-	assert_not_served(self->protected, UNSERVED(_IOC_READ | _IOC_WRITE, 0xf0, 56));
+	assert_served(self->protected, UNSERVED(_IOC_READ | _IOC_WRITE, 0xd3, 32));
+	assert_served(self->plain, KVM_SET_MEMORY_ATTRIBUTES_RESUMABLE);
 }
 
-TEST_F(caps, get_is_not_served)
+TEST_F(caps, batch_is_served)
 {
-	assert_not_served(self->protected, UNSERVED(_IOC_READ | _IOC_WRITE, 0xf1, 80));
+	assert_served(self->protected, UNSERVED(_IOC_READ | _IOC_WRITE, 0xf0, 56));
+	assert_served(self->plain, KVM_SET_MEMORY_ATTRIBUTES_BATCH);
+}
+
+TEST_F(caps, get_is_served)
+{
+	int gmem = vm_create_guest_memfd(self->protected, PAGE_SIZE, 0);
+
+	assert_served(self->protected, UNSERVED(_IOC_READ | _IOC_WRITE, 0xf1, 80));
+	assert_served(self->plain, KVM_GET_MEMORY_ATTRIBUTES);
+	KMA_ASSERT_ERRNO(EFAULT, ioctl(gmem, KVM_GET_MEMORY_ATTRIBUTES, NULL));
+	close(gmem);
 }
 
 TEST_F(caps, neighbours_in_number_direction_and_size_are_not_served)
@@ -172,6 +185,14 @@ TEST_F(caps, neighbours_in_number_direction_and_size_are_not_served)
 	assert_not_served(self->protected, UNSERVED(_IOC_READ, 0xd2, 32));
 	assert_not_served(self->protected, UNSERVED(_IOC_NONE, 0xd2, 0));
 	assert_not_served(self->protected, UNSERVED(_IOC_READ, 0xd3, 8));
+	assert_not_served(self->protected, UNSERVED(_IOC_WRITE, 0xd3, 32));
+	assert_not_served(self->protected, UNSERVED(_IOC_READ | _IOC_WRITE, 0xd3, 40));
+	assert_not_served(self->protected, UNSERVED(_IOC_READ | _IOC_WRITE, 0xf0, 64));
+	assert_not_served(self->protected, UNSERVED(_IOC_WRITE, 0xf0, 56));
+	assert_not_served(self->protected, UNSERVED(_IOC_READ, 0xf1, 80));
+	assert_not_served(self->protected, UNSERVED(_IOC_READ | _IOC_WRITE, 0xf1, 56));
+	assert_not_served(self->protected, UNSERVED(_IOC_READ | _IOC_WRITE, 0xf2, 80));
+	assert_not_served(self->protected, UNSERVED(_IOC_READ | _IOC_WRITE, 0xef, 56));
 }
 
 TEST_F(caps, exits_tell_the_access)
@@ -182,15 +203,28 @@ TEST_F(caps, exits_tell_the_access)
 	TEST_ASSERT_EQ(vm_check_cap(self->plain, KVM_CAP_MEMORY_FAULT_ACCESS), 1);
 }
 
-TEST_F(caps, private_capabilities_answer_nothing)
+/* The same on /dev/kvm and on VMs of each type. */
+static void assert_capability(FIXTURE_DATA(caps) * self, long cap, int want)
 {
-	for (long cap = KVM_CAP_MEMORY_ATTRIBUTES2_FLAGS + 1; cap < 0x6b6d6110; cap++) {
-		if (cap == KVM_CAP_MEMORY_FAULT_ACCESS)
-			continue;
+	TEST_ASSERT_EQ(kvm_check_cap(cap), want);
+	TEST_ASSERT_EQ(vm_check_cap(self->protected, cap), want);
+	TEST_ASSERT_EQ(vm_check_cap(self->plain, cap), want);
+}
 
-		TEST_ASSERT_EQ(kvm_check_cap(cap), 0);
-		TEST_ASSERT_EQ(vm_check_cap(self->protected, cap), 0);
-	}
+TEST_F(caps, capabilities_of_layers_batches_get_and_resumable)
+{
+	assert_capability(self, KVM_CAP_MEMORY_ATTRIBUTES_LAYERS, 16);
+	assert_capability(self, KVM_CAP_MEMORY_ATTRIBUTES_BATCH, 4096);
+	assert_capability(self, KVM_CAP_MEMORY_ATTRIBUTES_GET, 1);
+	assert_capability(self, KVM_CAP_MEMORY_ATTRIBUTES_RESUMABLE, 1);
+}
+
+/* The rest of the range of numbers is nobody's. */
+TEST_F(caps, other_private_capabilities_answer_nothing)
+{
+	for (long cap = KVM_CAP_MEMORY_FAULT_ACCESS + 1; cap < 0x6b6d6200; cap++)
+		assert_capability(self, cap, 0);
+	assert_capability(self, KVM_CAP_MEMORY_ATTRIBUTES2 - 1, 0);
 }
 
 TEST_HARNESS_MAIN

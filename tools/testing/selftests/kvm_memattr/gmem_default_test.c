@@ -157,6 +157,23 @@ TEST_F(unloaded, another_word_refuses_the_load)
 	}
 }
 
+/* The commands and capabilities of layers, batches and the like. */
+static void assert_no_layers(struct kvm_vm *vm, int fd)
+{
+	unsigned char arg[128], before[128];
+
+	memset(arg, 0x5a, sizeof(arg));
+	memcpy(before, arg, sizeof(arg));
+	KMA_ASSERT_ERRNO(ENOTTY, ioctl(vm->fd, KVM_SET_MEMORY_ATTRIBUTES_RESUMABLE, arg));
+	KMA_ASSERT_ERRNO(ENOTTY, ioctl(vm->fd, KVM_SET_MEMORY_ATTRIBUTES_BATCH, arg));
+	KMA_ASSERT_ERRNO(ENOTTY, ioctl(vm->fd, KVM_GET_MEMORY_ATTRIBUTES, arg));
+	KMA_ASSERT_ERRNO(ENOTTY, ioctl(fd, KVM_GET_MEMORY_ATTRIBUTES, arg));
+	TEST_ASSERT(!memcmp(arg, before, sizeof(arg)), "a command has written to its argument");
+	for (long cap = KVM_CAP_MEMORY_ATTRIBUTES_LAYERS;
+	     cap <= KVM_CAP_MEMORY_ATTRIBUTES_RESUMABLE; cap++)
+		TEST_ASSERT_EQ(vm_check_cap(vm, cap), 0);
+}
+
 /* Neither without the module nor for what was created before it. */
 static void assert_not_served(struct kvm_vm *vm, int fd)
 {
@@ -171,6 +188,7 @@ static void assert_not_served(struct kvm_vm *vm, int fd)
 	TEST_ASSERT_EQ(vm_check_cap(vm, KVM_CAP_GUEST_MEMFD_MEMORY_ATTRIBUTES), 0);
 	TEST_ASSERT_EQ(vm_check_cap(vm, KVM_CAP_MEMORY_ATTRIBUTES2_FLAGS), 0);
 	KMA_ASSERT_ERRNO(EINVAL, __vm_create_guest_memfd(vm, KMA_SIZE, GMEM_SHARED));
+	assert_no_layers(vm, fd);
 }
 
 TEST_F(unloaded, nothing_is_served_and_nothing_offered)
@@ -181,6 +199,9 @@ TEST_F(unloaded, nothing_is_served_and_nothing_offered)
 	TEST_ASSERT_EQ(kvm_check_cap(KVM_CAP_MEMORY_ATTRIBUTES2), 0);
 	TEST_ASSERT_EQ(kvm_check_cap(KVM_CAP_GUEST_MEMFD_MEMORY_ATTRIBUTES), 0);
 	TEST_ASSERT_EQ(kvm_check_cap(KVM_CAP_MEMORY_ATTRIBUTES2_FLAGS), 0);
+	for (long cap = KVM_CAP_MEMORY_ATTRIBUTES_LAYERS;
+	     cap <= KVM_CAP_MEMORY_ATTRIBUTES_RESUMABLE; cap++)
+		TEST_ASSERT_EQ(kvm_check_cap(cap), 0);
 	assert_not_served(vm, fd);
 
 	kma_load();

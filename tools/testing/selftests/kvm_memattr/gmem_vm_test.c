@@ -100,12 +100,13 @@ TEST_F(vm, unknown_flags_layers_and_reserved_fields_are_einval)
 
 	for (int bit = 3; bit < 64; bit++)
 		ASSERT_VM_EINVAL(self->g.gpa, KMA_SIZE, KMA_PRIVATE, BIT_ULL(bit));
-	for (u32 layer = 1; layer; layer <<= 1) {
+	for (u32 bit = 1; bit; bit <<= 1) {
+		/* PRIVATE of a layer other than the base layer, or there is no such layer. */
 		attr = good;
-		attr.layer = layer;
+		attr.layer = bit;
 		GMEM_ASSERT_ATTR_FAILS(EINVAL, GMEM_UNWRITTEN, fd, attr);
 		attr = good;
-		attr.pad = layer;
+		attr.pad = bit;
 		GMEM_ASSERT_ATTR_FAILS(EINVAL, GMEM_UNWRITTEN, fd, attr);
 	}
 	for (int i = 0; i < ARRAY_SIZE(attr.reserved); i++) {
