@@ -16,6 +16,7 @@ use crate::{
         gfn::PageNumber,
         gmem::GmemInode,
         provider::VmRef,
+        sched::cond_resched,
         uapi::{
             self,
             KvmMemoryAttributes,
@@ -49,7 +50,10 @@ use crate::{
         Rejection,
         SetRequest, //
     },
-    runs::Runs,
+    runs::{
+        Runs,
+        Unhurried, //
+    },
     scope::VmType,
     transaction::{
         self,
@@ -326,7 +330,8 @@ impl<P: PageNumber> Answer<P> {
     /// The caller must hold the lock of whoever changes what's `stored`.
     fn read(mut self, stored: &impl Runs<P>) -> Self {
         let (range, view) = (self.request.range(), self.request.view());
-        self.next = readback::read(stored, range, view, &mut self.runs);
+        let stored = Unhurried(stored, cond_resched);
+        self.next = readback::read(&stored, range, view, &mut self.runs);
         self
     }
 

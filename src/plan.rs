@@ -139,14 +139,23 @@ impl Plan {
         }
     }
 
-    /// The runs of the hull whose words change, in order.
-    pub(crate) fn changed<'a>(&self, stored: &'a impl Runs) -> impl Iterator<Item = Run> + 'a {
+    /// The runs of the hull, in order: all that change, and unless it's a single one all others.
+    pub(crate) fn runs<'a>(&self, stored: &'a impl Runs) -> impl Iterator<Item = Run> + 'a {
         // A single one is known already.
-        let several = self
-            .single
-            .is_none()
-            .then(|| changed(stored, &self.hull, self.change));
+        let several = self.single.is_none().then(|| stored.runs(&self.hull));
         self.single.into_iter().chain(several.into_iter().flatten())
+    }
+
+    /// Does the plan change what a page has that had `old`?
+    pub(crate) fn changes(&self, old: Word) -> bool {
+        self.change.apply(old) != old
+    }
+
+    /// The runs of the hull whose words change, in order.
+    #[cfg(any(test, KMA_KUNIT))]
+    pub(crate) fn changed<'a>(&self, stored: &'a impl Runs) -> impl Iterator<Item = Run> + 'a {
+        let plan = *self;
+        self.runs(stored).filter(move |run| plan.changes(run.word))
     }
 
     /// Will something be true of the words of all pages of a part of the hull?
@@ -240,14 +249,15 @@ impl<'a> Plans<'a> {
                     if run.range.contains(&block) {
                         return None;
                     }
-                    let known = asked.filter(|known| known.block == block && known.attrs == new);
+                    let known = asked.filter(|known| known.block == block);
                     let answer = known.unwrap_or_else(|| LargerPage {
                         block,
                         attrs: new,
                         possible: self.come_to(&block, &|word| word.enforced() == new, stored),
                     });
                     *asked = Some(answer);
-                    answer.possible.then_some(block)
+                    // Pages that come to something else make it impossible as well.
+                    (answer.possible && answer.attrs == new).then_some(block)
                 })
                 .and_then(|block| run.range.intersection(&block))
         };

@@ -58,20 +58,24 @@ pub(crate) fn finish(zapped: Zapped<'_>, plans: &Plans<'_>, store: &AttrStore, l
     }
 
     let mut ending = zapped.lock();
-    // Scattered pages are often in one block, of which the first of them has told already.
-    let mut mixed: [Option<GfnRange>; LEVELS.len()] = [None; LEVELS.len()];
-    for plan in plans.iter() {
-        for (level, mixed) in LEVELS.into_iter().zip(&mut mixed) {
-            if mixed.is_some_and(|block| block.contains(plan.hull())) {
+    // Scattered pages are often in one block. All is stored, so that what has been recorded of it for
+    // one of them is true for all.
+    let mut recorded: [Option<GfnRange>; LEVELS.len()] = [None; LEVELS.len()];
+    for (n, plan) in plans.iter().enumerate() {
+        if n % RUNS_AT_ONCE == RUNS_AT_ONCE - 1 {
+            ending.pause();
+        }
+        let hull = plan.hull();
+        for (level, recorded) in LEVELS.into_iter().zip(&mut recorded) {
+            if recorded.is_some_and(|block| block.contains(hull)) {
                 continue;
             }
             if let Some(word) = plan.uniform() {
-                let ends = Ends::look(level, plan.hull(), word.enforced(), store, &[], None);
-                ends.record(&mut ending);
-                *mixed = ends.head.mixed.then_some(ends.head.range);
+                Ends::look(level, hull, word.enforced(), store, &[], None).record(&mut ending);
             } else {
-                record_runs(level, plan.hull(), store, &mut ending);
+                record_runs(level, hull, store, &mut ending);
             }
+            *recorded = Some(GfnRange::block(hull.last(), level.nr_pages()));
         }
     }
 }
@@ -186,31 +190,26 @@ const RUNS_AT_ONCE: usize = 64;
 
 /// Records the state of all blocks of a level that have some of `hull`, from the runs in them.
 fn record_runs(level: HugeLevel, hull: &GfnRange, store: &AttrStore, ending: &mut Ending<'_>) {
-    let start = GfnRange::block(hull.start(), level.nr_pages()).start();
-    let end = GfnRange::block(hull.last(), level.nr_pages()).end();
-    let (mut from, mut before) = (start, None);
-    for (n, run) in GfnRange::new(start, end)
-        .into_iter()
-        .flat_map(|blocks| store.runs(&blocks))
-        .enumerate()
-    {
-        if n % RUNS_AT_ONCE == RUNS_AT_ONCE - 1 {
-            ending.pause();
-        }
-        let (at, attrs) = (run.range.start(), run.word.enforced());
-        let block = GfnRange::block(at, level.nr_pages());
-        // What differs from what's before it, within a block that isn't known to be mixed yet.
-        if before.is_some_and(|before| before != attrs) && block.start() < at && from < at {
-            if from < block.start() {
-                ending.set_mixed(from, block.start(), level, false);
+    let block = |gfn| GfnRange::block(gfn, level.nr_pages());
+    let (mut from, end) = (block(hull.start()).start(), block(hull.last()).end());
+    while let Some(rest) = GfnRange::new(from, end) {
+        let mut before = None;
+        // The first run that differs from what's before it, within a block: that needs no further look.
+        let differs = store.runs(&rest).enumerate().find(|(n, run)| {
+            if n % RUNS_AT_ONCE == RUNS_AT_ONCE - 1 {
+                ending.pause();
             }
-            ending.set_mixed(block.start(), block.end(), level, true);
-            from = block.end();
+            let (at, attrs) = (run.range.start(), run.word.enforced());
+            let same = before.replace(attrs).is_none_or(|before| before == attrs);
+            !same && block(at).start() < at
+        });
+        let mixed = differs.map(|(_, run)| block(run.range.start()));
+        if let Some(same) = GfnRange::new(from, mixed.map_or(end, |block| block.start())) {
+            ending.set_mixed(same.start(), same.end(), level, false);
         }
-        before = Some(attrs);
-    }
-    if from < end {
-        ending.set_mixed(from, end, level, false);
+        let Some(mixed) = mixed else { return };
+        ending.set_mixed(mixed.start(), mixed.end(), level, true);
+        from = mixed.end();
     }
 }
 

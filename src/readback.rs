@@ -18,6 +18,9 @@ use kernel::prelude::*;
 
 /// The most runs that are answered at once.
 pub(crate) const MOST: usize = 4096;
+/// The most stretches of pages with the same word that are looked at for that. What other layers say
+/// may make them many more.
+const MOST_LOOKED_AT: usize = 1 << 16;
 
 /// A stretch of pages with the same attributes, as far as they're asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,17 +29,21 @@ pub(crate) struct ViewRun<P> {
     pub(crate) attrs: Attrs,
 }
 
-/// Reads the runs of `range`, in order and without gaps, as many as there is capacity for in `runs`;
-/// neighbours differ. The caller must keep others from changing attributes.
+/// Reads the runs of `range`, in order and without gaps, as many as there is capacity for in `runs`, or
+/// less if that would take long; neighbours differ. The caller must keep others from changing
+/// attributes.
 ///
-/// Returns the first page that isn't in them: the end of `range`, or where there was no room left.
+/// Returns the first page that isn't in them: the end of `range`, or where to go on.
 pub(crate) fn read<P: PageNumber>(
     stored: &impl Runs<P>,
     range: &PageRange<P>,
     view: View,
     runs: &mut KVVec<ViewRun<P>>,
 ) -> P {
-    for Run { range, word } in stored.runs(range) {
+    for (n, Run { range, word }) in stored.runs(range).enumerate() {
+        if n == MOST_LOOKED_AT {
+            return range.start();
+        }
         let attrs = view.of(word);
         let same = runs.last_mut().filter(|last| last.attrs == attrs);
         let joined = same.and_then(|last| {

@@ -103,8 +103,12 @@ pub(crate) fn zap<'a>(
     let (mut looked, mut larger) = (0, LargerPages::default());
     let mut done = 0;
     for plan in plans.iter() {
-        for run in plan.changed(&vm.store) {
-            let (parts, scope) = plans.zaps(plan, &run, &vm.store, &mut larger);
+        for run in plan.runs(&vm.store) {
+            let (parts, scope) = if plan.changes(run.word) {
+                plans.zaps(plan, &run, &vm.store, &mut larger)
+            } else {
+                ([None, None], ZapScope::BOTH)
+            };
             looked += 1;
             for part in parts.into_iter().flatten() {
                 vm.stats.zapped(part.nr_pages());

@@ -115,7 +115,8 @@
  *
  * All errors but EINTR leave everything as it was. From EPERM on, error_offset
  * says where the request has failed: the first address or offset that it did not
- * cover. It is left alone otherwise. Where it cannot be written, EFAULT takes the
+ * cover. So it does for EINVAL by what a page has in other layers. It is left alone
+ * otherwise. Where it cannot be written, EFAULT takes the
  * place of the error, that of EINTR too.
  */
 #ifndef KVM_SET_MEMORY_ATTRIBUTES2
@@ -176,7 +177,8 @@ struct kvm_memory_attributes2 {
  *
  *	EINTR		a signal, and no page was set
  *
- * and those of KVM_SET_MEMORY_ATTRIBUTES.
+ * and those of KVM_SET_MEMORY_ATTRIBUTES. If the struct stops being writable during
+ * the call, EFAULT comes after the range, or a part of it, was set.
  */
 #ifndef KVM_SET_MEMORY_ATTRIBUTES_RESUMABLE
 #define KVM_SET_MEMORY_ATTRIBUTES_RESUMABLE	\
@@ -271,7 +273,7 @@ struct kvm_memory_attributes_get {
 	__u64 size;		/* in bytes */
 	__u64 runs;		/* user pointer to nr runs */
 	/* in and out */
-	__u32 nr;		/* room; then how many were written, at most 4096 */
+	__u32 nr;		/* room; then how many were written, 4096 at most */
 	/* in */
 	__u32 layer;		/* ~0: the union of all; guest_memfd: 0 or ~0 */
 	__u64 flags;		/* must be 0 */
