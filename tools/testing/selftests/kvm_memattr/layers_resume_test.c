@@ -18,6 +18,8 @@
 #define STEP		(32768ull * PAGE_SIZE)
 
 #define TIB		BIT_ULL(40)
+/* As much as there are addresses for on the emulated CPU. */
+#define ROOM		(TIB / 2)
 #define PERIOD_US	2000
 #define ATTEMPTS	50
 #define SECONDS		20
@@ -87,6 +89,8 @@ static void call(struct kvm_vm *vm, struct kvm_memory_attributes *attr)
 FIXTURE(resume) {
 	struct kvm_vm *vm;
 	struct kma_view view;
+	/* A slot of ROOM at KMA_GPA, without any memory in it. */
+	void *memory;
 };
 
 FIXTURE_SETUP(resume)
@@ -94,6 +98,10 @@ FIXTURE_SETUP(resume)
 	KMA_REQUIRE_PROTECTED_VMS();
 	self->vm = vm_create_barebones_type(KVM_X86_SW_PROTECTED_VM);
 	self->view = kma_view_of(self->vm);
+	self->memory = mmap(NULL, ROOM, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	ASSERT_NE(MAP_FAILED, self->memory);
+	vm_set_user_memory_region(self->vm, 0, 0, KMA_GPA, ROOM, self->memory);
 	catch_signals();
 }
 
@@ -101,6 +109,7 @@ FIXTURE_TEARDOWN(resume)
 {
 	if (self->vm)
 		kvm_vm_free(self->vm);
+	munmap(self->memory, ROOM);
 }
 
 TEST_F(resume, without_a_signal_it_is_done_at_once)
@@ -128,7 +137,7 @@ TEST_F(resume, without_a_signal_it_is_done_at_once)
 	}
 }
 
-/* 2^52 pages, none of them in a slot: as with KVM_SET_MEMORY_ATTRIBUTES, that is no work. */
+/* 2^52 pages, hardly any of them in a slot: as with KVM_SET_MEMORY_ATTRIBUTES, no work. */
 TEST_F_TIMEOUT(resume, all_addresses_at_once, 5)
 {
 	struct kvm_memory_attributes attr = attr_of(0, LAYERS_ALL, KMA_NW);
@@ -173,7 +182,7 @@ TEST_F_TIMEOUT(resume, what_is_before_the_address_is_set_and_the_rest_is_as_it_w
 	struct kvm_vm *vm = self->vm;
 
 	for (int i = 0; i < ARRAY_SIZE(to); i++) {
-		const u64 first = KMA_GPA + 3 * PAGE_SIZE, size = 16 * TIB;
+		const u64 first = KMA_GPA + 3 * PAGE_SIZE, size = ROOM - 3 * PAGE_SIZE;
 		struct kvm_memory_attributes attr = attr_of(first, size, to[i]);
 		u64 calls = 1, stopped;
 
@@ -232,35 +241,35 @@ TEST_F_TIMEOUT(resume, what_was_set_before_shows_in_nothing, 300)
 
 TEST_F_TIMEOUT(resume, what_is_counted_is_what_was_set, 300)
 {
-	struct kvm_memory_attributes attr = attr_of(KMA_GPA, 16 * TIB, KMA_NW);
+	struct kvm_memory_attributes attr = attr_of(KMA_GPA, ROOM, KMA_NW);
 	u64 pages;
 
 	stop_once(self->vm, &attr);
-	kma_set(self->vm, KMA_GPA, 16 * TIB, 0);
+	kma_set(self->vm, KMA_GPA, ROOM, 0);
 
-	attr = attr_of(KMA_GPA, 16 * TIB, KMA_NW);
+	attr = attr_of(KMA_GPA, ROOM, KMA_NW);
 	pages = kma_stat(&self->view, "pages_set");
 	alarm_each(PERIOD_US);
 	while (attr.size)
 		call(self->vm, &attr);
 	alarm_each(0);
-	TEST_ASSERT_EQ(kma_stat(&self->view, "pages_set") - pages, 16 * TIB / PAGE_SIZE);
+	TEST_ASSERT_EQ(kma_stat(&self->view, "pages_set") - pages, ROOM / PAGE_SIZE);
 }
 
 /* The others never stop, whatever they set. */
 TEST_F_TIMEOUT(resume, set_and_batch_are_not_stopped, 300)
 {
-	struct kvm_memory_attributes_entry entry = layers_entry(0, KMA_GPA, 16 * TIB, KMA_NX,
+	struct kvm_memory_attributes_entry entry = layers_entry(0, KMA_GPA, ROOM, KMA_NX,
 								KMA_NX);
 	int before;
 
 	alarm_each(PERIOD_US);
 	for (before = signals; signals < before + 20; ) {
-		kma_set(self->vm, KMA_GPA, 16 * TIB, KMA_NW);
-		layers_assert(self->vm, 0, KMA_GPA, 16 * TIB, KMA_NW);
+		kma_set(self->vm, KMA_GPA, ROOM, KMA_NW);
+		layers_assert(self->vm, 0, KMA_GPA, ROOM, KMA_NW);
 		layers_batch(self->vm, &entry, 1);
-		layers_assert(self->vm, 0, KMA_GPA, 16 * TIB, KMA_NW | KMA_NX);
-		layers_set(self->vm, 3, KMA_GPA, 16 * TIB, KMA_NW);
+		layers_assert(self->vm, 0, KMA_GPA, ROOM, KMA_NW | KMA_NX);
+		layers_set(self->vm, 3, KMA_GPA, ROOM, KMA_NW);
 		layers_set_whole(self->vm, 3, 0);
 		layers_set_whole(self->vm, 0, 0);
 	}
@@ -269,17 +278,15 @@ TEST_F_TIMEOUT(resume, set_and_batch_are_not_stopped, 300)
 
 /* --- the guest's side --- */
 
-#define BELOW		4096ull
-
-/* Every other page below the guest's memory and in it, so that each is zapped alone. */
+/* Every other page of the guest's memory, so that each is zapped alone. */
 static void restrict_every_other(struct rwx_guest *g)
 {
 	struct kvm_memory_attributes_entry *entries = layers_alloc(BATCH_MOST, sizeof(*entries));
 	u32 nr = 0;
 
-	for (u64 page = 0; page < BELOW + g->nr_pages; page += 2)
-		entries[nr++] = layers_entry(0, g->gpa + (page - BELOW) * PAGE_SIZE, PAGE_SIZE,
-					     KMA_NX, KMA_NX);
+	for (u64 page = 0; page < g->nr_pages; page += 2)
+		entries[nr++] = layers_entry(0, g->gpa + page * PAGE_SIZE, PAGE_SIZE, KMA_NX,
+					     KMA_NX);
 	layers_batch(g->vm, entries, nr);
 	free(entries);
 }
@@ -301,9 +308,9 @@ TEST_F_TIMEOUT(resume, guest_is_bound_up_to_the_address, 300)
 	kma_random_init();
 	rwx_huge_init(&g, KVM_X86_DEFAULT_VM, 2 * RWX_BLOCK, VM_MEM_SRC_ANONYMOUS_THP);
 	for (; tries < 40 * ATTEMPTS && stopped < 3; tries++) {
-		u64 first = g.gpa - BELOW * PAGE_SIZE, end = g.gpa + g.nr_pages * PAGE_SIZE;
+		u64 first = g.gpa, end = g.gpa + g.nr_pages * PAGE_SIZE;
 		struct kvm_memory_attributes attr = attr_of(first, end - first, KMA_NW);
-		struct itimerval once = { .it_value.tv_usec = 1 + kma_random_below(8000) };
+		struct itimerval once = { .it_value.tv_usec = 1 + kma_random_below(3000) };
 
 		restrict_every_other(&g);
 		rwx_allowed(&g, RWX_WRITE, 5);
@@ -335,7 +342,7 @@ struct holder {
 };
 
 #define LOG_SLOT	20
-#define LOG_GPA		(KMA_GPA + 4ull * SZ_1G)
+#define LOG_GPA		(KMA_GPA + ROOM)
 
 static void *hold_thread(void *arg)
 {
