@@ -77,9 +77,9 @@ impl From<ZapFilter> for ZapScope {
 
 impl Quiesced for Zapped<'_> {}
 
-/// How many runs are looked at with mmu_lock held at a stretch, if there's nothing to zap. A zap lets
-/// others have the lock itself.
-const RUNS_AT_ONCE: u32 = 64;
+/// How many runs of a plan are dealt with while mmu_lock is held at a stretch. The plans of a batch are
+/// as a rule one run each, and share one flush.
+const RUNS_AT_ONCE: usize = 64;
 
 /// How many pages are zapped at a time, and in all at least, if a signal is to be heeded. One that comes
 /// earlier waits, so that a caller that is interrupted over and over gets on nevertheless.
@@ -100,19 +100,20 @@ pub(crate) fn zap<'a>(
     let hull = plans.hull();
     let mut begun = Begun::begin(slots, hull.start(), hull.end(), plans.restricts());
 
-    let (mut looked, mut larger) = (0, LargerPages::default());
+    let mut larger = LargerPages::default();
     let mut done = 0;
     for plan in plans.iter() {
-        for run in plan.runs(&vm.store) {
+        for (n, run) in plan.runs(&vm.store).enumerate() {
+            if n % RUNS_AT_ONCE == RUNS_AT_ONCE - 1 {
+                begun.pause(cond_resched);
+            }
             let (parts, scope) = if plan.changes(run.word) {
                 plans.zaps(plan, &run, &vm.store, &mut larger)
             } else {
                 ([None, None], ZapScope::BOTH)
             };
-            looked += 1;
             for part in parts.into_iter().flatten() {
                 vm.stats.zapped(part.nr_pages());
-                looked = 0;
                 let Some(stop) = &mut stop else {
                     begun.zap(part.start(), part.end(), scope.into());
                     continue;
@@ -128,10 +129,6 @@ pub(crate) fn zap<'a>(
                         return begun.unlock();
                     }
                 }
-            }
-            if looked == RUNS_AT_ONCE {
-                looked = 0;
-                begun.pause(cond_resched);
             }
         }
     }
