@@ -46,7 +46,7 @@ MAINLINE, MODULE = "mainline", "module"
 # longest decides how long all of them take. Others are in the last.
 SHARES = (("kunit", "mainline"), ("attributes", "zap", "store"), ("rwx",), ())
 # Seconds for one program; the debug kernel checks every access.
-LIMIT = {"release": 120, "debug": 900}
+LIMIT = {"release": 300, "debug": 900}
 # Seconds for what has no program of its own: boot, the leak scan, unloading.
 SILENCE = {"release": 60, "debug": 300}
 KEEP_RUNS = 20

