@@ -26,7 +26,7 @@
 #define UNIFORM_QUERIES	4
 
 /* The debug kernel takes many times as long for the same. */
-#define DEBUG_PART	40
+#define DEBUG_PART	20
 
 struct stretch {
 	s64 first;
@@ -89,7 +89,7 @@ FIXTURE_VARIANT_ADD(twins, small) {
 	.arena = {
 		.slots = { { 0, 8192 }, { 9217, 4096 } },
 		.pages = 13313,
-		.sets = 190000,
+		.sets = 95000,
 		.sweep = 250,
 	},
 };
@@ -99,7 +99,7 @@ FIXTURE_VARIANT_ADD(twins, gibs) {
 	.arena = {
 		.slots = { { -7, 2 * 262144 + 300 } },
 		.pages = 2 * 262144 + 300,
-		.sets = 10000,
+		.sets = 5000,
 		.sweep = 500,
 	},
 };
