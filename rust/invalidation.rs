@@ -49,6 +49,20 @@ impl ZapFilter {
     }
 }
 
+/// Runs `f` without mmu_lock, with TLBs flushed before if `flush`.
+///
+/// # Safety
+///
+/// The caller must hold mmu_lock of `kvm` for write, and holds it again afterwards.
+unsafe fn without_mmu_lock<R>(kvm: &Kvm, flush: bool, f: impl FnOnce() -> R) -> R {
+    // SAFETY: The VM is valid, and mmu_lock is held by the function's contract.
+    unsafe { bindings::kvm_mem_attr_flush_unlock(kvm.as_ptr(), flush) };
+    let result = f();
+    // SAFETY: The VM is valid, and mmu_lock was released above.
+    unsafe { bindings::kvm_mem_attr_lock(kvm.as_ptr()) };
+    result
+}
+
 /// An invalidation that has begun, with mmu_lock held for write.
 ///
 /// # Invariants
@@ -98,14 +112,10 @@ impl<'a> Begun<'a> {
     /// Lets others have mmu_lock while `f` runs, which may sleep, with nothing left to flush. The
     /// invalidation goes on.
     pub(crate) fn pause<R>(&mut self, f: impl FnOnce() -> R) -> R {
-        let kvm = self.kvm().as_ptr();
-        // SAFETY: The VM is valid and mmu_lock is held by the type invariant.
-        unsafe { bindings::kvm_mem_attr_flush_unlock(kvm, self.flush) };
+        // SAFETY: mmu_lock is held by the type invariant.
+        // INVARIANT: It's held again, the invalidation has gone on.
+        let result = unsafe { without_mmu_lock(self.kvm(), self.flush, f) };
         self.flush = false;
-        let result = f();
-        // SAFETY: The VM is valid, and mmu_lock was released above.
-        // INVARIANT: mmu_lock is held again, the invalidation has gone on.
-        unsafe { bindings::kvm_mem_attr_lock(kvm) };
         result
     }
 
@@ -190,13 +200,9 @@ pub(crate) struct Ending<'a> {
 impl Ending<'_> {
     /// Lets others have mmu_lock, and the CPU. The invalidation goes on.
     pub(crate) fn pause(&mut self) {
-        let kvm = self.slots.kvm().as_ptr();
-        // SAFETY: The VM is valid and mmu_lock is held by the type invariant.
-        unsafe { bindings::kvm_mem_attr_flush_unlock(kvm, false) };
-        cond_resched();
-        // SAFETY: The VM is valid, and mmu_lock was released above.
-        // INVARIANT: mmu_lock is held again, the invalidation has gone on.
-        unsafe { bindings::kvm_mem_attr_lock(kvm) };
+        // SAFETY: mmu_lock is held by the type invariant.
+        // INVARIANT: It's held again, the invalidation has gone on.
+        unsafe { without_mmu_lock(self.slots.kvm(), false, cond_resched) };
     }
 
     /// Records, in all memslots, whether the hugepages of a level that lie in `[start, end)` have

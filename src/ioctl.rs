@@ -250,6 +250,7 @@ fn set_batch(vm: &VmRef<'_, Vm>, arg: UserPtr) -> Result {
     };
     let size = size_of::<KvmMemoryAttributesEntry>() * nr as usize;
     let mut reader = UserSlice::new(UserPtr::from_addr(entries as usize), size).reader();
+    let supported = supported(vm);
     let mut batch = Batch::new(nr)?;
     for entry in 0..nr {
         let [address, size, attributes, mask, layer_and_pad] =
@@ -263,7 +264,7 @@ fn set_batch(vm: &VmRef<'_, Vm>, arg: UserPtr) -> Result {
             layer,
             pad,
         };
-        if let Err(rejection) = batch.push(raw, supported(vm)) {
+        if let Err(rejection) = batch.push(raw, supported) {
             return fail_with(rejection.into(), entry);
         }
     }

@@ -45,9 +45,8 @@ pub(crate) struct Plan {
     hull: GfnRange,
     /// If it's one run that changes: this.
     single: Option<Run>,
+    /// Constant if all pages of the hull are to have the same word.
     change: Change,
-    /// If all pages of the hull are to have the same word: this.
-    uniform: Option<Word>,
     policy: SetZap,
     restricts: bool,
 }
@@ -67,8 +66,7 @@ impl Plan {
         policy: SetZap,
     ) -> Result<Option<Self>, Gfn> {
         let mut runs = stored.runs(range);
-        let changes = |run: &Run| change.apply(run.word) != run.word;
-        let Some(first) = runs.find(changes) else {
+        let Some(first) = runs.find(|run| change.changes(run.word)) else {
             return Ok(None);
         };
         let word = change.apply(first.word);
@@ -78,7 +76,7 @@ impl Plan {
         for run in core::iter::once(first).chain(runs) {
             let new = change.apply(run.word);
             uniform_yet &= new == word;
-            if !changes(&run) {
+            if !change.changes(run.word) {
                 continue;
             }
             if !new.is_valid() {
@@ -94,7 +92,6 @@ impl Plan {
                 hull,
                 single: (nr_runs == 1).then_some(first),
                 change: if uniform { Change::to(word) } else { change },
-                uniform: uniform.then_some(word),
                 policy,
                 restricts,
             }),
@@ -113,7 +110,7 @@ impl Plan {
 
     /// What all pages of the hull are to have, if that's the same.
     pub(crate) fn uniform(&self) -> Option<Word> {
-        self.uniform
+        self.change.constant()
     }
 
     /// Is an access denied afterwards that's allowed now?
@@ -146,21 +143,17 @@ impl Plan {
         self.single.into_iter().chain(several.into_iter().flatten())
     }
 
-    /// Does the plan change what a page has that had `old`?
-    pub(crate) fn changes(&self, old: Word) -> bool {
-        self.change.apply(old) != old
-    }
-
     /// The runs of the hull whose words change, in order.
     #[cfg(any(test, KMA_KUNIT))]
     pub(crate) fn changed<'a>(&self, stored: &'a impl Runs) -> impl Iterator<Item = Run> + 'a {
-        let plan = *self;
-        self.runs(stored).filter(move |run| plan.changes(run.word))
+        let change = self.change;
+        self.runs(stored)
+            .filter(move |run| change.changes(run.word))
     }
 
     /// Will something be true of the words of all pages of a part of the hull?
     fn comes_to(&self, part: &GfnRange, is: impl Fn(Word) -> bool, stored: &impl Runs) -> bool {
-        match self.uniform {
+        match self.uniform() {
             Some(word) => is(word),
             None => stored.all(part, |word| is(self.change.apply(word))),
         }
@@ -319,7 +312,7 @@ pub(crate) fn changed<'a, P: PageNumber + 'a>(
 ) -> impl Iterator<Item = Run<P>> + 'a {
     stored
         .runs(range)
-        .filter(move |run| change.apply(run.word) != run.word)
+        .filter(move |run| change.changes(run.word))
 }
 
 #[cfg(any(test, KMA_KUNIT))]

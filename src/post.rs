@@ -25,7 +25,8 @@ use crate::{
     range::GfnRange,
     runs::{
         Runs,
-        Unhurried, //
+        Unhurried,
+        RUNS_AT_ONCE, //
     },
     store::AttrStore,
     word::Word, //
@@ -184,9 +185,6 @@ fn is_mixed(block: &GfnRange, hull: &GfnRange, attrs: Attrs, store: &AttrStore) 
         || after.is_some_and(differs)
         || before.is_some_and(differs)
 }
-
-/// How many runs are looked at with mmu_lock held at a stretch.
-const RUNS_AT_ONCE: usize = 64;
 
 /// Records the state of all blocks of a level that have some of `hull`, from the runs in them.
 fn record_runs(level: HugeLevel, hull: &GfnRange, store: &AttrStore, ending: &mut Ending<'_>) {

@@ -65,6 +65,10 @@ impl<P: PageNumber, R: Runs<P> + ?Sized> Iterator for RunIter<'_, R, P> {
     }
 }
 
+/// How many runs of a plan are dealt with while mmu_lock is held at a stretch. The plans of a batch are
+/// as a rule one run each, and share one flush.
+pub(crate) const RUNS_AT_ONCE: usize = 64;
+
 /// The pages of `range` from `from` on, or `None` if there's none.
 pub(crate) fn rest_from<P: PageNumber>(range: &PageRange<P>, from: P) -> Option<PageRange<P>> {
     PageRange::new(from.max(range.start()), range.end())

@@ -220,6 +220,12 @@ impl Change {
         Word(old.0 & !self.mask | self.value)
     }
 
+    /// Is what a page has that had `old` another word?
+    #[inline]
+    pub(crate) fn changes(self, old: Word) -> bool {
+        self.apply(old) != old
+    }
+
     /// What all pages have, whatever they had, if that's so.
     pub(crate) const fn constant(self) -> Option<Word> {
         if self.mask == u64::MAX {

@@ -31,6 +31,7 @@ use crate::{
         Plans, //
     },
     range::GfnRange,
+    runs::RUNS_AT_ONCE,
     scope::{
         next_part,
         SlotKind,
@@ -77,10 +78,6 @@ impl From<ZapFilter> for ZapScope {
 
 impl Quiesced for Zapped<'_> {}
 
-/// How many runs of a plan are dealt with while mmu_lock is held at a stretch. The plans of a batch are
-/// as a rule one run each, and share one flush.
-const RUNS_AT_ONCE: usize = 64;
-
 /// How many pages are zapped at a time, and in all at least, if a signal is to be heeded. One that comes
 /// earlier waits, so that a caller that is interrupted over and over gets on nevertheless.
 const PAGES_AT_ONCE: u64 = 1 << 15;
@@ -107,7 +104,7 @@ pub(crate) fn zap<'a>(
             if n % RUNS_AT_ONCE == RUNS_AT_ONCE - 1 {
                 begun.pause(cond_resched);
             }
-            let (parts, scope) = if plan.changes(run.word) {
+            let (parts, scope) = if plan.change().changes(run.word) {
                 plans.zaps(plan, &run, &vm.store, &mut larger)
             } else {
                 ([None, None], ZapScope::BOTH)

@@ -104,11 +104,6 @@ FIXTURE_VARIANT_ADD(twins, gibs) {
 	},
 };
 
-static bool is_debug(void)
-{
-	return !access("/proc/lock_stat", F_OK);
-}
-
 /* For messages: enough to have it again. */
 static const char *where(const struct lockstep *l)
 {
@@ -397,7 +392,7 @@ static void set_and_compare(struct lockstep *l, u64 limit)
 TEST_F_TIMEOUT(twins, mainline_and_the_module_are_as_the_model, 2400)
 {
 	struct lockstep *l = &self->l;
-	u64 sets = l->arena->sets / (is_debug() ? DEBUG_PART : 1);
+	u64 sets = l->arena->sets / (kma_is_debug() ? DEBUG_PART : 1);
 	const struct compared *c = &l->compared;
 	struct timespec began;
 
