@@ -64,17 +64,13 @@ impl Gmem {
     ///
     /// # Errors
     ///
-    /// `ENOMEM`; `EINVAL` if all of the memory is to be shared, but can be neither mapped nor
-    /// converted.
+    /// `ENOMEM`.
     pub(crate) fn new(kvm: &Kvm, flags: u64) -> Result<Pin<KBox<Self>>> {
         let (vm_type, private_mem) = (kvm.vm_type().into(), kvm.has_private_mem());
         let in_place = flags & GUEST_MEMFD_FLAG_MMAP != 0
             && Policies::promised_at_all(vm_type) != Policies::NONE;
-        let shared = flags & GUEST_MEMFD_FLAG_INIT_SHARED != 0;
-        if private_mem && shared && !in_place {
-            return Err(EINVAL);
-        }
-
+        // What's only ever mapped where a gfn is private has nothing that it could share.
+        let shared = flags & GUEST_MEMFD_FLAG_INIT_SHARED != 0 && (in_place || !private_mem);
         let default = if shared { Word::NONE } else { Word::PRIVATE };
         KBox::pin_init(
             pin_init!(Self {

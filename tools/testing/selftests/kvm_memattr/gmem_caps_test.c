@@ -98,15 +98,37 @@ TEST_F(caps, supported_into_null_is_efault)
 	kvm_close(fd);
 }
 
-TEST_F(caps, files_that_are_shared_at_first_can_be_created_if_they_can_be_mapped)
+/* What all pages of a file created with the flags have. */
+static void assert_created_with(struct kvm_vm *vm, u64 flags, u64 attributes)
 {
-	const u64 shared = GUEST_MEMFD_FLAG_INIT_SHARED;
+	int fd = vm_create_guest_memfd(vm, KMA_SIZE, flags);
+	struct kvm_memory_attributes_run run;
+	struct kvm_memory_attributes_get get = {
+		.size = KMA_SIZE,
+		.runs = (u64)&run,
+		.nr = 1,
+	};
 
-	KMA_ASSERT_ERRNO(EINVAL, __vm_create_guest_memfd(self->protected, KMA_SIZE, shared));
-	kvm_close(vm_create_guest_memfd(self->protected, KMA_SIZE, GMEM_SHARED));
-	kvm_close(vm_create_guest_memfd(self->plain, KMA_SIZE, GMEM_SHARED));
-	/* Where there is no private memory mainline has them. */
-	kvm_close(vm_create_guest_memfd(self->plain, KMA_SIZE, shared));
+	TEST_ASSERT(!ioctl(fd, KVM_GET_MEMORY_ATTRIBUTES, &get), "%s", strerror(errno));
+	TEST_ASSERT_EQ(run.size, KMA_SIZE);
+	TEST_ASSERT_EQ(run.attributes, attributes);
+	kvm_close(fd);
+}
+
+TEST_F(caps, files_are_shared_at_first_if_they_can_be_mapped)
+{
+	assert_created_with(self->protected, 0, KMA_PRIVATE);
+	assert_created_with(self->protected, GUEST_MEMFD_FLAG_MMAP, KMA_PRIVATE);
+	assert_created_with(self->protected, GMEM_SHARED, 0);
+	/* Nothing of it is ever mapped where memory is shared. */
+	assert_created_with(self->protected, GUEST_MEMFD_FLAG_INIT_SHARED, KMA_PRIVATE);
+	assert_supported(self->protected, GUEST_MEMFD_FLAG_INIT_SHARED, 0);
+}
+
+TEST_F(caps, each_flag_of_files_can_be_had_without_private_memory)
+{
+	for (u64 flags = 0; flags <= GMEM_SHARED; flags++)
+		kvm_close(vm_create_guest_memfd(self->plain, KMA_SIZE, flags));
 }
 
 TEST_F(caps, flags_of_files_are_listed)
