@@ -13,7 +13,7 @@ use crate::{
     host::{
         gfn::Gfn,
         sched::cond_resched,
-        sort::sort_by_key, //
+        sort::sort, //
     },
     range::GfnRange,
     request::{
@@ -27,6 +27,11 @@ use kernel::prelude::*;
 
 /// The most entries of a batch.
 pub(crate) const MOST: u32 = 4096;
+
+/// A gfn and the number of an entry are sorted as one integer, which is faster. So the number has
+/// as many bits as an offset within a page.
+const ENTRY_BITS: u32 = MOST.ilog2();
+const _: () = assert!(MOST.is_power_of_two() && ENTRY_BITS <= 12);
 
 /// Entries that have been checked, in order.
 pub(crate) struct Batch(KVVec<SetRequest>);
@@ -64,8 +69,17 @@ impl Batch {
     ///
     /// `ENOMEM`.
     pub(crate) fn pieces(&self) -> Result<KVVec<Piece>> {
-        let mut pieces = KVVec::with_capacity(self.0.len(), GFP_KERNEL_ACCOUNT)?;
+        let mut keys: KVVec<u64> = KVVec::with_capacity(self.0.len(), GFP_KERNEL_ACCOUNT)?;
         for (request, entry) in self.0.iter().zip(0..) {
+            let key = request.range().start().raw() << ENTRY_BITS | entry;
+            keys.push(key, GFP_KERNEL_ACCOUNT)?;
+        }
+        sort(&mut keys);
+
+        let mut pieces = KVVec::with_capacity(self.0.len(), GFP_KERNEL_ACCOUNT)?;
+        for key in &keys {
+            let entry = (*key % u64::from(MOST)) as u32;
+            let request = &self.0[entry as usize];
             let piece = Piece {
                 range: *request.range(),
                 change: request.change(),
@@ -73,7 +87,6 @@ impl Batch {
             };
             pieces.push(piece, GFP_KERNEL_ACCOUNT)?;
         }
-        sort_by_key(&mut pieces, |piece| piece.range.start());
         let disjoint = |pair: &[Piece]| pair[0].range.end() <= pair[1].range.start();
         if pieces.windows(2).all(disjoint) {
             return Ok(pieces);
@@ -88,7 +101,7 @@ impl Batch {
             cuts.push(request.range().start(), GFP_KERNEL_ACCOUNT)?;
             cuts.push(request.range().end(), GFP_KERNEL_ACCOUNT)?;
         }
-        sort_by_key(&mut cuts, |gfn| *gfn);
+        sort(&mut cuts);
 
         // Between each two neighbours, some of which may be the same, a piece or nothing.
         let mut between: KVVec<Option<(Change, u32)>> =

@@ -61,8 +61,11 @@ impl Layer {
 /// Number of restrictions, a bit each.
 const BITS: u32 = 3;
 const RESTRICTIONS: u64 = Attrs::RESTRICTIONS.raw();
+/// The NR of each layer, in a row of all layers.
+const UNREADABLE: u64 = ((1 << (Layer::NR * BITS)) - 1) / RESTRICTIONS * Attrs::NR.raw();
 
 const _: () = assert!(RESTRICTIONS == (1 << BITS) - 1 && Attrs::PRIVATE.raw() == 1 << BITS);
+const _: () = assert!(Attrs::NR.raw() == 1);
 // An xarray's value entry has a bit less than a word.
 const _: () = assert!(Layer::NR * BITS + 1 < u64::BITS);
 
@@ -109,11 +112,16 @@ impl Word {
         Attrs::from_raw(self.0 & Attrs::PRIVATE.raw() | self.restrictions())
     }
 
+    /// The restrictions of all layers in a row, without what's in the way.
+    #[inline]
+    const fn row(self) -> u64 {
+        self.0 & RESTRICTIONS | self.0 >> 1 & !RESTRICTIONS
+    }
+
     /// The restrictions of all layers in one.
     #[inline]
     const fn restrictions(self) -> u64 {
-        // The layers in a row, without what's in the way.
-        let mut row = self.0 & RESTRICTIONS | self.0 >> 1 & !RESTRICTIONS;
+        let mut row = self.row();
         let mut layers = Layer::NR;
         while layers > 1 {
             layers /= 2;
@@ -124,9 +132,11 @@ impl Word {
 
     /// Can a page have this? Each layer must have what a page can have alone, and a private page has
     /// no restriction in any of them.
-    pub(crate) fn is_valid(self) -> bool {
-        self.restrictions() == 0
-            || !self.is_private() && Layer::all().all(|layer| self.layer(layer).is_valid())
+    pub(crate) const fn is_valid(self) -> bool {
+        let row = self.row();
+        // Of what isn't readable nothing else is left either, see `Attrs::is_valid()`.
+        let denied = (row & UNREADABLE) * RESTRICTIONS;
+        row & denied == denied && !(self.is_private() && row != 0)
     }
 }
 
@@ -336,6 +346,10 @@ mod tests {
 
     #[test]
     fn each_layer_is_valid_alone() {
+        for (layer, raw) in (0..16).flat_map(|layer| (0..8).map(move |raw| (layer, raw))) {
+            let attrs = Attrs::from_raw(raw);
+            assert!(set(Word::NONE, layer, attrs).is_valid() == attrs.is_valid());
+        }
         // What makes one layer valid isn't taken from another.
         let word = set(set(Word::NONE, 3, Attrs::NR), 4, Attrs::from_raw(6));
         assert!(word.enforced() == Attrs::RESTRICTIONS);
