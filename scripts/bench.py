@@ -65,10 +65,17 @@ class Row:
     note: str = ""
     # Mainline has no such thing.
     alone: bool = False
+    # Mainline's side is something else that never enters the kernel.
+    in_userspace: bool = False
 
-    def has_profile(self):
+    def profile_size(self):
         """Samples are of a row, so that there must be one figure that they're shares of."""
-        return self.unit.startswith("instructions") and len(self.sizes) == 1 and not self.alone
+        if not self.unit.startswith("instructions") or self.alone:
+            return None
+        return self.sizes[0] if len(self.sizes) == 1 else "1G" if self.in_userspace else None
+
+    def profile_sides(self):
+        return SIDES[1:] if self.in_userspace else SIDES
 
 
 CONVERSIONS = ["gmem_%s_%s" % (verb, policy) for verb in ("convert", "share")
@@ -95,7 +102,8 @@ ROWS = (
     Row("mem_fragmented", "bench_memory", ("4G",), "bytes"),
     Row("mem_recovered", "bench_memory", ("4G",), "bytes"),
     Row("notifier_private_faults", "bench_mapped", ("64M",), "guest faults"),
-    *(Row(name, "bench_gmem", ("2M", "1G"), note="mainline: a copy") for name in CONVERSIONS),
+    *(Row(name, "bench_gmem", ("2M", "1G"), note="mainline: a copy", in_userspace=True)
+      for name in CONVERSIONS),
     *(Row(name + "_wall", "bench_gmem", ("2M", "1G"), "ns", WALL,
           "mainline: a copy, wall time") for name in CONVERSIONS),
     Row("gmem_convert_boundaries", "bench_gmem", ("0", "2", "32", "512", "8192"),
@@ -314,7 +322,7 @@ def behind(rows, lines):
     """The rows in which the module costs more, as far as they can have a profile."""
     names = {line["benchmark"] for line in lines
              if line["ratio"] not in ("", "inf") and float(line["ratio"]) < 1}
-    return [row for row in rows if row.name in names and row.has_profile()]
+    return [row for row in rows if row.name in names and row.profile_size()]
 
 
 def demangled(names):
@@ -339,12 +347,12 @@ def profile_of(row, lines, figures):
             side, alone, total, function = rest.split(" ", 3)
             samples[side][function] = (int(alone), int(total))
 
-    shares, cost = {}, {}
-    for side in SIDES:
+    shares, cost = {}, dict.fromkeys(SIDES, 0)
+    for side in row.profile_sides():
         _, everything = samples[side].pop("all", (0, 0))
         if not everything:
             raise Wrong("no sample of %s on the side of %s" % (row.name, side))
-        cost[side] = figures[row.name, row.sizes[0], side].value
+        cost[side] = figures[row.name, row.profile_size(), side].value
         for function, counts in samples[side].items():
             shares.setdefault(function, {})[side] = [count / everything for count in counts]
 
@@ -396,7 +404,7 @@ def run(args):
     if args.against and not args.against.is_file():
         raise test.Problem("%s is not there" % args.against)
     for row in rows if args.profile and args.bench else ():
-        if not row.has_profile():
+        if not row.profile_size():
             raise test.Problem("%s has no profile: it takes a row that is counted in "
                                "instructions and has one size" % row.name)
     test.prepare(["release"], None)

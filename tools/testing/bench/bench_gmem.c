@@ -96,14 +96,18 @@ static void measure_copy(const char *name, u64 size, bool wall)
 	kvm_munmap(m.to, size);
 }
 
-static u64 convert(int fd, u64 size, u64 attributes, u64 policy, bool wall)
+/* @row: whose cost it is, NULL if none's. */
+static u64 convert(const char *row, int fd, u64 size, u64 attributes, u64 policy, bool wall)
 {
 	struct kvm_memory_attributes2 attr = gmem_attr(0, size, attributes, policy);
+	u64 counted = bench_start(row, BENCH_MODULE);
 	u64 start = now(wall);
 
 	if (__gmem_ioctl(fd, &attr))
 		TEST_FAIL("converting: %s at 0x%llx", strerror(errno), attr.error_offset);
-	return now(wall) - start;
+	if (wall)
+		return now(wall) - start;
+	return bench_stop(row, BENCH_MODULE, counted);
 }
 
 static void check_private(u64 *mem, u64 size)
@@ -130,10 +134,10 @@ static void measure_conversion(const char *name, const struct row *row, u64 size
 			    strerror(errno));
 		fill(mem, size);
 		if (!row->attributes)
-			convert(fd, size, KMA_PRIVATE, GMEM_PRESERVE, wall);
+			convert(NULL, fd, size, KMA_PRIVATE, GMEM_PRESERVE, wall);
 		bench_drain();
 
-		cost = convert(fd, size, row->attributes, row->policy, wall);
+		cost = convert(name, fd, size, row->attributes, row->policy, wall);
 
 		if (row->attributes) {
 			check_private(mem, size);
@@ -168,7 +172,7 @@ static void measure_boundaries(u64 nr_private)
 		for (u64 n = 0; n < nr_private; n++)
 			GMEM_ASSERT_SET(fd, n * spacing, PAGE_SIZE, KMA_PRIVATE, GMEM_PRESERVE);
 		bench_drain();
-		cost = convert(fd, BOUNDARIES_SIZE, KMA_PRIVATE, GMEM_PRESERVE, false);
+		cost = convert(BOUNDARIES_ROW, fd, BOUNDARIES_SIZE, KMA_PRIVATE, GMEM_PRESERVE, false);
 		check_private(mem, BOUNDARIES_SIZE);
 		GMEM_ASSERT_SET(fd, 0, BOUNDARIES_SIZE, 0, GMEM_PRESERVE);
 		if (i >= 0)
@@ -189,7 +193,9 @@ int main(int argc, char *argv[])
 			char name[64];
 
 			snprintf(name, sizeof(name), "%s%s", rows[i].name, wall ? WALL_SUFFIX : "");
-			for (int j = 0; bench_wanted(name) && j < ARRAY_SIZE(sizes); j++) {
+			/* Samples are of the last size. */
+			for (int j = bench_wanted(PROFILE_WORD) ? ARRAY_SIZE(sizes) - 1 : 0;
+			     bench_wanted(name) && j < ARRAY_SIZE(sizes); j++) {
 				measure_copy(name, sizes[j], wall);
 				measure_conversion(name, &rows[i], sizes[j], wall);
 			}
