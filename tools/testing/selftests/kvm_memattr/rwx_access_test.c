@@ -6,6 +6,7 @@
  * pages, on VM types with and without private memory.
  */
 /* modes: npt=0 tdp_mmu=0 nx_huge_pages=force */
+/* not with npt=0 tdp_mmu=0: protected_4k protected_2m */
 #include "kvm_memattr_rwx_huge.h"
 
 FIXTURE(access) {

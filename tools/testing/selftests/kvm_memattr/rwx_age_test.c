@@ -5,6 +5,7 @@
  * guest does with the rights that are left is seen as an access.
  */
 /* modes: npt=0 tdp_mmu=0 */
+/* not with npt=0 tdp_mmu=0: protected */
 #include "kvm_memattr_age.h"
 #include "kvm_memattr_rwx_huge.h"
 #include "kvm_memattr_rwx_log.h"

@@ -12,6 +12,7 @@
  * sets.
  */
 /* modes: npt=0 tdp_mmu=0 */
+/* not with npt=0 tdp_mmu=0: protected */
 /* seconds: release 300, debug 1800 */
 #include <pthread.h>
 

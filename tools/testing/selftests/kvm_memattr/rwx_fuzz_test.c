@@ -8,6 +8,7 @@
  * KMA_SEED repeats a run, KMA_STEPS says how long one is.
  */
 /* modes: npt=0 tdp_mmu=0 nx_huge_pages=force */
+/* not with npt=0 tdp_mmu=0: protected */
 #include <linux/bitmap.h>
 
 #include "kvm_memattr_age.h"

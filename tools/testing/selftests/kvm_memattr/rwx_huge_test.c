@@ -6,6 +6,7 @@
  * that makes pages writable or whole again later.
  */
 /* modes: npt=0 tdp_mmu=0 nx_huge_pages=force */
+/* not with npt=0 tdp_mmu=0: protected protected_manual protected_ring */
 #include "kvm_memattr_rwx_huge.h"
 #include "kvm_memattr_rwx_log.h"
 

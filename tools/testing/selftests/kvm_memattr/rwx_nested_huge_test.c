@@ -5,6 +5,8 @@
  * been mapped in one piece before or is only after.
  */
 /* modes: npt=0 tdp_mmu=0 nx_huge_pages=force */
+/* not with npt=0: npt protected_npt */
+/* not with tdp_mmu=0: protected_npt */
 #include "kvm_memattr_age.h"
 #include "kvm_memattr_rwx_huge.h"
 #include "svm_util.h"

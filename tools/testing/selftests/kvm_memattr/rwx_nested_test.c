@@ -5,6 +5,8 @@
  * that is denied memory happens later, once, and no event is lost by it.
  */
 /* modes: npt=0 tdp_mmu=0 */
+/* not with npt=0: npt protected_npt */
+/* not with tdp_mmu=0: protected_npt */
 #include "apic.h"
 #include "kvm_memattr_rwx.h"
 #include "smm.h"
@@ -192,6 +194,39 @@ static struct nested_guest *nested_of(struct rwx_guest *g)
 	return addr_gva2hva(g->vm, (gva_t)&nested);
 }
 
+static void create_nested(u32 type, bool npt, struct rwx_guest *g, struct svm_test_data **svm,
+			  u64 *iopm_gpa)
+{
+	struct vm_shape shape = { .mode = VM_MODE_DEFAULT, .type = type };
+	gva_t svm_gva, iopm;
+
+	g->gpa = KMA_GPA;
+	g->nr_pages = PAGES;
+	g->vm = vm_create_shape_with_one_vcpu(shape, &g->vcpu, l1_code);
+	if (npt)
+		vm_enable_tdp(g->vm);
+	*svm = vcpu_alloc_svm(g->vm, &svm_gva);
+	vcpu_args_set(g->vcpu, 1, svm_gva);
+	vm_install_exception_handler(g->vm, IRQ_VECTOR, irq_handler);
+	vm_install_exception_handler(g->vm, NMI_VECTOR, nmi_handler);
+
+	/* The permission maps: all zero but for what L2 uses to leave. */
+	iopm = vm_alloc_pages(g->vm, 3);
+	*iopm_gpa = addr_gva2gpa(g->vm, iopm);
+	((u8 *)addr_gva2hva(g->vm, iopm))[L2_PORT / 8] |= BIT(L2_PORT % 8);
+	((u8 *)(*svm)->msr_hva)[0x800 + (MSR_KERNEL_GS_BASE & 0x1fff) / 4] |=
+		BIT((MSR_KERNEL_GS_BASE & 3) * 2);
+	nested_of(g)->iopm_gpa = *iopm_gpa;
+
+	rwx_add_slot(g, VM_MEM_SRC_ANONYMOUS, 0);
+	virt_map(g->vm, g->gpa, g->gpa, PAGES);
+	if (npt) {
+		tdp_identity_map_default_memslots(g->vm);
+		/* The last page isn't there for L2. */
+		tdp_map(g->vm, g->gpa, g->gpa, (PAGES - 1) * PAGE_SIZE);
+	}
+}
+
 FIXTURE(nested) {
 	struct rwx_guest g;
 	struct svm_test_data *svm;
@@ -219,41 +254,13 @@ FIXTURE_VARIANT_ADD(nested, protected_npt) {
 
 FIXTURE_SETUP(nested)
 {
-	struct vm_shape shape = { .mode = VM_MODE_DEFAULT, .type = variant->type };
-	struct rwx_guest *g = &self->g;
-	gva_t svm, iopm;
-
 	TEST_REQUIRE(kvm_cpu_has(X86_FEATURE_SVM));
 	if (!(kvm_check_cap(KVM_CAP_VM_TYPES) & BIT(variant->type)))
 		SKIP(return, "KVM has no VMs of that type here");
 	if (variant->npt && !kvm_cpu_has_npt())
 		SKIP(return, "KVM offers no nested page tables to guests here");
 
-	g->gpa = KMA_GPA;
-	g->nr_pages = PAGES;
-	g->vm = vm_create_shape_with_one_vcpu(shape, &g->vcpu, l1_code);
-	if (variant->npt)
-		vm_enable_tdp(g->vm);
-	self->svm = vcpu_alloc_svm(g->vm, &svm);
-	vcpu_args_set(g->vcpu, 1, svm);
-	vm_install_exception_handler(g->vm, IRQ_VECTOR, irq_handler);
-	vm_install_exception_handler(g->vm, NMI_VECTOR, nmi_handler);
-
-	/* The permission maps: all zero but for what L2 uses to leave. */
-	iopm = vm_alloc_pages(g->vm, 3);
-	self->iopm_gpa = addr_gva2gpa(g->vm, iopm);
-	((u8 *)addr_gva2hva(g->vm, iopm))[L2_PORT / 8] |= BIT(L2_PORT % 8);
-	((u8 *)self->svm->msr_hva)[0x800 + (MSR_KERNEL_GS_BASE & 0x1fff) / 4] |=
-		BIT((MSR_KERNEL_GS_BASE & 3) * 2);
-	nested_of(g)->iopm_gpa = self->iopm_gpa;
-
-	rwx_add_slot(g, VM_MEM_SRC_ANONYMOUS, 0);
-	virt_map(g->vm, g->gpa, g->gpa, PAGES);
-	if (variant->npt) {
-		tdp_identity_map_default_memslots(g->vm);
-		/* The last page isn't there for L2. */
-		tdp_map(g->vm, g->gpa, g->gpa, (PAGES - 1) * PAGE_SIZE);
-	}
+	create_nested(variant->type, variant->npt, &self->g, &self->svm, &self->iopm_gpa);
 }
 
 FIXTURE_TEARDOWN(nested)
@@ -612,12 +619,6 @@ TEST_F(nested, port_io_waits_for_the_permission_map)
 /* in $SMI_PORT, %al; rsm */
 static const u8 smi_handler[] = { 0xe4, SMI_PORT, 0x0f, 0xaa };
 
-static bool has_smm(struct kvm_vm *vm)
-{
-	return kvm_has_cap(KVM_CAP_X86_SMM) &&
-	       vm_check_cap(vm, KVM_CAP_MULTI_ADDRESS_SPACE) > 1;
-}
-
 static void assert_in_smm(struct kvm_vcpu *vcpu)
 {
 	TEST_ASSERT_KVM_EXIT_REASON(vcpu, KVM_EXIT_IO);
@@ -644,7 +645,41 @@ static void smi_denied(struct rwx_guest *g, u64 gpa, u64 word)
 	finish(g, L2_VMMCALL, exits);
 }
 
-TEST_F(nested, smi_is_taken_once_it_may_save_its_state)
+/* A VM with private memory has no address space for SMM. */
+FIXTURE(smm) {
+	struct rwx_guest g;
+	struct svm_test_data *svm;
+	u64 iopm_gpa;
+};
+
+FIXTURE_VARIANT(smm) {
+	bool npt;
+};
+
+FIXTURE_VARIANT_ADD(smm, npt) {
+	.npt = true,
+};
+
+FIXTURE_VARIANT_ADD(smm, shadow) {
+	.npt = false,
+};
+
+FIXTURE_SETUP(smm)
+{
+	TEST_REQUIRE(kvm_cpu_has(X86_FEATURE_SVM));
+	if (variant->npt && !kvm_cpu_has_npt())
+		SKIP(return, "KVM offers no nested page tables to guests here");
+
+	create_nested(KVM_X86_DEFAULT_VM, variant->npt, &self->g, &self->svm, &self->iopm_gpa);
+}
+
+FIXTURE_TEARDOWN(smm)
+{
+	if (self->g.vm)
+		kvm_vm_free(self->g.vm);
+}
+
+TEST_F(smm, smi_is_taken_once_it_may_save_its_state)
 {
 	struct rwx_guest *g = &self->g;
 	const u64 pages[] = {
@@ -653,21 +688,15 @@ TEST_F(nested, smi_is_taken_once_it_may_save_its_state)
 		self->svm->save_area_gpa,
 	};
 
-	if (!has_smm(g->vm))
-		SKIP(return, "a VM with private memory has no address space for SMM");
-
 	setup_smram(g->vm, g->vcpu, SMRAM_GPA, smi_handler, sizeof(smi_handler));
 	for (int i = 0; i < ARRAY_SIZE(pages); i++)
 		for (int j = 0; j < ARRAY_SIZE(vmcb_words); j++)
 			smi_denied(g, pages[i], vmcb_words[j]);
 }
 
-TEST_F(nested, smm_is_left_once_its_state_may_be_read)
+TEST_F(smm, smm_is_left_once_its_state_may_be_read)
 {
 	struct rwx_guest *g = &self->g;
-
-	if (!has_smm(g->vm))
-		SKIP(return, "a VM with private memory has no address space for SMM");
 
 	setup_smram(g->vm, g->vcpu, SMRAM_GPA, smi_handler, sizeof(smi_handler));
 	run_to(g, L1_READY);

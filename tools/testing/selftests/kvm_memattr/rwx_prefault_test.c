@@ -4,6 +4,7 @@
  * are left, and fails where there are none, which changes nothing.
  */
 /* modes: tdp_mmu=0 */
+/* not with tdp_mmu=0: protected */
 #include "kvm_memattr_rwx_huge.h"
 
 FIXTURE(prefault) {

@@ -6,6 +6,8 @@
  * Of two vCPUs each loses what is denied to it, and one that isn't goes on.
  */
 /* modes: npt=0 tdp_mmu=0 */
+/* not with npt=0 tdp_mmu=0: protected */
+/* not with npt=0: nested */
 /* seconds: release 300, debug 1800 */
 #include <semaphore.h>
 
