@@ -21,7 +21,10 @@ use crate::{
         Rejection,
         SetRequest, //
     },
-    word::Change,
+    word::{
+        Change,
+        Word, //
+    },
 };
 use kernel::prelude::*;
 
@@ -41,8 +44,6 @@ pub(crate) struct Batch(KVVec<SetRequest>);
 pub(crate) struct Piece {
     pub(crate) range: GfnRange,
     pub(crate) change: Change,
-    /// The number of the last entry that covers it.
-    pub(crate) entry: u32,
 }
 
 impl Batch {
@@ -63,7 +64,7 @@ impl Batch {
             .map_err(|_| Rejection::Number)
     }
 
-    /// Disjoint pieces in the order of their gfns.
+    /// Disjoint pieces in the order of their gfns. A list of pages that are next to each other is one.
     ///
     /// # Errors
     ///
@@ -76,26 +77,39 @@ impl Batch {
         }
         sort(&mut keys);
 
-        let mut pieces = KVVec::with_capacity(self.0.len(), GFP_KERNEL_ACCOUNT)?;
+        let mut joined = Joined(KVVec::with_capacity(self.0.len(), GFP_KERNEL_ACCOUNT)?);
         for key in &keys {
-            let entry = (*key % u64::from(MOST)) as u32;
-            let request = &self.0[entry as usize];
-            let piece = Piece {
+            let request = &self.0[(*key % u64::from(MOST)) as usize];
+            if joined
+                .end()
+                .is_some_and(|end| request.range().start() < end)
+            {
+                return self.joined_parts();
+            }
+            joined.push(Piece {
                 range: *request.range(),
                 change: request.change(),
-                entry,
-            };
-            pieces.push(piece, GFP_KERNEL_ACCOUNT)?;
+            })?;
         }
-        let disjoint = |pair: &[Piece]| pair[0].range.end() <= pair[1].range.start();
-        if pieces.windows(2).all(disjoint) {
-            return Ok(pieces);
-        }
-        self.cut()
+        Ok(joined.0)
     }
 
     /// As [`Self::pieces`], of entries that overlap.
-    fn cut(&self) -> Result<KVVec<Piece>> {
+    fn joined_parts(&self) -> Result<KVVec<Piece>> {
+        let mut joined = Joined(KVVec::new());
+        for part in &self.parts()? {
+            joined.push(*part)?;
+        }
+        Ok(joined.0)
+    }
+
+    /// Disjoint parts in the order of their gfns, all pages of each of which are covered by the same
+    /// entries.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn parts(&self) -> Result<KVVec<Piece>> {
         let mut cuts: KVVec<Gfn> = KVVec::with_capacity(2 * self.0.len(), GFP_KERNEL_ACCOUNT)?;
         for request in &self.0 {
             cuts.push(request.range().start(), GFP_KERNEL_ACCOUNT)?;
@@ -103,37 +117,61 @@ impl Batch {
         }
         sort(&mut cuts);
 
-        // Between each two neighbours, some of which may be the same, a piece or nothing.
-        let mut between: KVVec<Option<(Change, u32)>> =
+        // Between each two neighbours, some of which may be the same, a part or nothing.
+        let mut between: KVVec<Option<Change>> =
             KVVec::with_capacity(cuts.len(), GFP_KERNEL_ACCOUNT)?;
         for _ in &cuts {
             between.push(None, GFP_KERNEL_ACCOUNT)?;
         }
-        for (request, entry) in self.0.iter().zip(0..) {
+        for request in &self.0 {
             let place = |gfn: Gfn| cuts.partition_point(|cut| *cut < gfn);
             let (first, end) = (place(request.range().start()), place(request.range().end()));
             for covered in &mut between[first..end] {
-                let before = covered.map(|(change, _)| change);
-                let change =
-                    before.map_or(request.change(), |before| before.then(request.change()));
-                *covered = Some((change, entry));
+                let change = request.change();
+                *covered = Some(covered.map_or(change, |before| before.then(change)));
             }
             cond_resched();
         }
 
-        let mut pieces = KVVec::with_capacity(cuts.len(), GFP_KERNEL_ACCOUNT)?;
+        let mut parts = KVVec::with_capacity(cuts.len(), GFP_KERNEL_ACCOUNT)?;
         for (pair, covered) in cuts.windows(2).zip(&between) {
             let range = GfnRange::new(pair[0], pair[1]);
-            if let Some((range, (change, entry))) = range.zip(*covered) {
-                let piece = Piece {
-                    range,
-                    change,
-                    entry,
-                };
-                pieces.push(piece, GFP_KERNEL_ACCOUNT)?;
+            if let Some((range, change)) = range.zip(*covered) {
+                parts.push(Piece { range, change }, GFP_KERNEL_ACCOUNT)?;
             }
         }
-        Ok(pieces)
+        Ok(parts)
+    }
+
+    /// The number of the last entry that has a say in bits that a page can't have.
+    pub(crate) fn to_blame(&self, page: Gfn, bits: Word) -> Option<u32> {
+        let page = GfnRange::block(page, 1);
+        let blamed = self.0.iter().rposition(|request| {
+            request.range().contains(&page) && request.change().is_about(bits)
+        });
+        blamed.map(|entry| entry as u32)
+    }
+}
+
+/// Pieces in order, each as long as it can be.
+struct Joined(KVVec<Piece>);
+
+impl Joined {
+    /// The first page behind what there is.
+    fn end(&self) -> Option<Gfn> {
+        self.0.last().map(|piece| piece.range.end())
+    }
+
+    /// Adds a piece that doesn't begin before that.
+    fn push(&mut self, next: Piece) -> Result {
+        if let Some(last) = self.0.last_mut() {
+            if last.range.end() == next.range.start() && last.change == next.change {
+                last.range =
+                    GfnRange::new(last.range.start(), next.range.end()).unwrap_or(next.range);
+                return Ok(());
+            }
+        }
+        Ok(self.0.push(next, GFP_KERNEL_ACCOUNT)?)
     }
 }
 
@@ -142,10 +180,7 @@ impl Batch {
 #[kunit_tests(kvm_memattr_batch)]
 mod tests {
     use super::*;
-    use crate::{
-        runs::testing::range,
-        word::Word, //
-    };
+    use crate::runs::testing::range;
 
     fn raw(start: u64, end: u64, attributes: u64, mask: u64) -> RawEntry {
         RawEntry {
@@ -169,19 +204,15 @@ mod tests {
     }
 
     /// Are these the pieces, with what becomes of a page with NW?
-    fn are(entries: &[RawEntry], want: &[(u64, u64, u64, u32)]) -> Result<bool> {
+    fn are(entries: &[RawEntry], want: &[(u64, u64, u64)]) -> Result<bool> {
         let pieces = batch(entries)?.pieces()?;
-        let want = want.iter().map(|(start, end, raw, entry)| {
-            (
-                range(*start, *end),
-                Word::base(Attrs::from_raw(*raw)),
-                *entry,
-            )
-        });
+        let want = want
+            .iter()
+            .map(|(start, end, raw)| (range(*start, *end), Word::base(Attrs::from_raw(*raw))));
         let nw = Word::base(Attrs::NW);
         Ok(pieces
             .iter()
-            .map(|piece| (piece.range, piece.change.apply(nw), piece.entry))
+            .map(|piece| (piece.range, piece.change.apply(nw)))
             .eq(want))
     }
 
@@ -200,7 +231,27 @@ mod tests {
     fn what_is_disjoint_is_sorted() -> Result {
         assert!(are(
             &[raw(5, 6, 4, 7), raw(1, 2, 2, 7), raw(2, 3, 0, 7)],
-            &[(1, 2, 2, 1), (2, 3, 0, 2), (5, 6, 4, 0)],
+            &[(1, 2, 2), (2, 3, 0), (5, 6, 4)],
+        )?);
+        Ok(())
+    }
+
+    #[test]
+    fn pages_next_to_each_other_are_one_piece() -> Result {
+        assert!(are(
+            &[
+                raw(5, 6, 4, 7),
+                raw(3, 4, 4, 7),
+                raw(4, 5, 4, 7),
+                raw(7, 8, 4, 7),
+                raw(8, 9, 4, 4)
+            ],
+            &[(3, 6, 4), (7, 8, 4), (8, 9, 6)],
+        )?);
+        // Where others overlap, too.
+        assert!(are(
+            &[raw(0, 4, 2, 7), raw(1, 2, 4, 7), raw(2, 3, 4, 7)],
+            &[(0, 1, 2), (1, 3, 4), (3, 4, 2)],
         )?);
         Ok(())
     }
@@ -209,16 +260,43 @@ mod tests {
     fn where_entries_overlap_the_later_one_wins() -> Result {
         assert!(are(
             &[raw(0, 8, 4, 7), raw(2, 4, 0, 7), raw(6, 9, 6, 7)],
-            &[
-                (0, 2, 4, 0),
-                (2, 4, 0, 1),
-                (4, 6, 4, 0),
-                (6, 8, 6, 2),
-                (8, 9, 6, 2)
-            ],
+            &[(0, 2, 4), (2, 4, 0), (4, 6, 4), (6, 9, 6)],
         )?);
         // The same pages again.
-        assert!(are(&[raw(1, 2, 4, 7), raw(1, 2, 0, 7)], &[(1, 2, 0, 1)])?);
+        assert!(are(&[raw(1, 2, 4, 7), raw(1, 2, 0, 7)], &[(1, 2, 0)])?);
+        Ok(())
+    }
+
+    #[test]
+    fn parts_are_covered_by_the_same_entries() -> Result {
+        let batch = batch(&[raw(0, 8, 4, 7), raw(8, 9, 4, 7), raw(2, 4, 4, 7)])?;
+        assert!(batch.pieces()?.len() == 1);
+        let parts = batch.parts()?;
+        assert!(parts.iter().map(|part| part.range).eq([
+            range(0, 2),
+            range(2, 4),
+            range(4, 8),
+            range(8, 9)
+        ]));
+        Ok(())
+    }
+
+    #[test]
+    fn the_last_entry_that_has_a_say_is_to_blame() -> Result {
+        let layer = |raw: RawEntry, layer| RawEntry { layer, ..raw };
+        let batch = batch(&[
+            raw(0, 8, 4, 7),
+            raw(2, 4, 0, 2),
+            layer(raw(2, 6, 4, 7), 3),
+            raw(9, 10, 4, 7),
+        ])?;
+        let (nw, nx) = (Word::base(Attrs::NW), Word::base(Attrs::NX));
+        assert!(batch.to_blame(Gfn::new(2), nw) == Some(1));
+        assert!(batch.to_blame(Gfn::new(2), nx) == Some(0));
+        assert!(batch.to_blame(Gfn::new(4), nw) == Some(0));
+        assert!(batch.to_blame(Gfn::new(4), Word::PRIVATE).is_none());
+        assert!(batch.to_blame(Gfn::new(8), nw).is_none());
+        assert!(batch.to_blame(Gfn::new(9), nw) == Some(3));
         Ok(())
     }
 
@@ -226,8 +304,8 @@ mod tests {
     fn as_many_as_there_may_be_are_sorted() -> Result {
         let mut batch = Batch::new(MOST)?;
         for n in 0..u64::from(MOST) {
-            // Odd, so that each page comes once.
-            let page = n * 1237 % u64::from(MOST);
+            // Odd, so that each page comes once, and no two are next to each other.
+            let page = 2 * (n * 1237 % u64::from(MOST));
             batch
                 .push(raw(page, page + 1, 2, 2), Attrs::supported(None))
                 .map_err(|_| EINVAL)?;
@@ -237,7 +315,7 @@ mod tests {
         assert!(pieces
             .iter()
             .zip(0..)
-            .all(|(piece, page)| piece.range == range(page, page + 1)));
+            .all(|(piece, n)| piece.range == range(2 * n, 2 * n + 1)));
         Ok(())
     }
 
@@ -246,7 +324,7 @@ mod tests {
         // NX is added, and NW dropped where the second one is.
         assert!(are(
             &[raw(0, 4, 4, 4), raw(2, 6, 0, 2)],
-            &[(0, 2, 6, 0), (2, 4, 4, 1), (4, 6, 0, 1)],
+            &[(0, 2, 6), (2, 4, 4), (4, 6, 0)],
         )?);
         Ok(())
     }

@@ -41,7 +41,10 @@ use crate::{
         first_in_place,
         Vm, //
     },
-    word::Change,
+    word::{
+        Change,
+        Word, //
+    },
     zap, //
 };
 use kernel::prelude::*;
@@ -89,9 +92,12 @@ fn set_locked(
     let plan = plan(vm, &slots, range, change).map_err(|(error, at)| Failure { error, at })?;
     let Some(plan) = plan else {
         vm.state.shared().stats.set_unchanged();
+        release(vm, slots, false, change.denies());
         return Ok(range.end());
     };
-    let stopped = carry_out(vm, slots, Plans::one(&plan), resumable).map_err(|error| Failure {
+    let plans = Plans::one(&plan);
+    let stopped = carry_out(vm, slots, plans, change.denies(), resumable);
+    let stopped = stopped.map_err(|error| Failure {
         error,
         at: range.start(),
     })?;
@@ -123,30 +129,52 @@ pub(crate) fn set_batch(vm: &VmRef<'_, Vm>, batch: &Batch) -> Result<(), BatchFa
     let pieces = batch.pieces()?;
     let mut plans = KVVec::with_capacity(pieces.len(), GFP_KERNEL_ACCOUNT)?;
 
+    let denies = pieces.iter().any(|piece| piece.change.denies());
+
     let slots = vm.kvm.lock_slots();
-    let mut first_bad: Option<(u32, Error)> = None;
     for piece in &pieces {
         match plan(vm, &slots, &piece.range, piece.change) {
             Ok(Some(plan)) => plans.push(plan, GFP_KERNEL_ACCOUNT)?,
             Ok(None) => {}
-            Err((error, _)) => {
-                if first_bad.is_none_or(|(entry, _)| piece.entry < entry) {
-                    first_bad = Some((piece.entry, error));
-                }
+            Err(_) => return Err(first_bad(vm, &slots, batch)?),
+        }
+        cond_resched();
+    }
+    let Some(plans) = Plans::new(&plans) else {
+        vm.state.shared().stats.set_unchanged();
+        release(vm, slots, false, denies);
+        return Ok(());
+    };
+    carry_out(vm, slots, plans, denies, false)?;
+    Ok(())
+}
+
+/// The failure of a batch of which some page would end up with what it can't have.
+fn first_bad(
+    vm: &VmRef<'_, Vm>,
+    slots: &SlotsGuard<'_>,
+    batch: &Batch,
+) -> Result<BatchFailure, BatchFailure> {
+    let store = &vm.state.shared().store;
+    let mut first = BatchFailure::from(EINVAL);
+    for part in &batch.parts()? {
+        if let Err((error, at)) = plan(vm, slots, &part.range, part.change) {
+            let bits = if error == EPERM {
+                Word::PRIVATE
+            } else {
+                part.change.apply(store.get(at)).conflict()
+            };
+            let entry = batch.to_blame(at, bits);
+            if first
+                .entry
+                .is_none_or(|first| entry.is_some_and(|entry| entry < first))
+            {
+                first = BatchFailure { error, entry };
             }
         }
         cond_resched();
     }
-    if let Some((entry, error)) = first_bad {
-        let entry = Some(entry);
-        return Err(BatchFailure { error, entry });
-    }
-    let Some(plans) = Plans::new(&plans) else {
-        vm.state.shared().stats.set_unchanged();
-        return Ok(());
-    };
-    carry_out(vm, slots, plans, false)?;
-    Ok(())
+    Ok(first)
 }
 
 /// Holds a change against what is stored, and against what guest_memfds say.
@@ -166,8 +194,8 @@ fn plan(
     Plan::new(range, change, &stored, policy).map_err(|at| (EINVAL, at))
 }
 
-/// Does what's planned. Answers where it has stopped if a signal has ended it, which may happen to a
-/// single plan that is `resumable`.
+/// Does what's planned, of a request that `denies` something or not. Answers where it has stopped if a
+/// signal has ended it, which may happen to a single plan that is `resumable`.
 ///
 /// # Errors
 ///
@@ -176,6 +204,7 @@ fn carry_out(
     vm: &VmRef<'_, Vm>,
     slots: SlotsGuard<'_>,
     plans: Plans<'_>,
+    denies: bool,
     resumable: bool,
 ) -> Result<Option<Gfn>> {
     let shared = vm.state.shared();
@@ -196,12 +225,23 @@ fn carry_out(
     let done = shortened.as_ref().map_or(plans, Plans::one);
     AttrStore::commit(reserved, &zapped);
     post::finish(zapped, &done, store, vm.state.is_layered());
-    drop(slots);
+    release(vm, slots, plans.restricts(), denies);
 
-    if plans.restricts() {
-        vm.kvm.wait_for_accesses();
-    }
     let pages = (0..done.nr()).map(|n| done.piece(n).0.nr_pages());
     stats.set(pages.sum());
     Ok(stopped)
+}
+
+/// Ends a request, after which nobody uses a right that it asked to be taken away: it waits if it has
+/// taken away one (`restricts`), or if it `denies` what another request may just have taken away, whose
+/// wait isn't over.
+fn release(vm: &VmRef<'_, Vm>, slots: SlotsGuard<'_>, restricts: bool, denies: bool) {
+    let wait = restricts || denies && vm.state.is_waited();
+    // Counted under slots_lock: who takes it next knows.
+    let waiting = wait.then(|| vm.state.wait());
+    drop(slots);
+
+    if waiting.is_some() {
+        vm.kvm.wait_for_accesses();
+    }
 }

@@ -33,8 +33,10 @@ use kernel::{
     prelude::*,
     sync::{
         atomic::{
+            Acquire,
             Atomic,
-            Relaxed, //
+            Relaxed,
+            Release, //
         },
         Arc,
         SetOnce, //
@@ -63,7 +65,19 @@ pub(crate) struct Vm {
     in_place: Atomic<i32>,
     /// Has anything been set in a layer other than the base layer? Never unset.
     layered: Atomic<i32>,
+    /// How many requests wait for accesses of KVM's own that may still use what they have denied.
+    waiting: Atomic<i32>,
     alive: Alive,
+}
+
+/// A request that waits for accesses. It's over when this is dropped.
+#[must_use = "the wait is over when it's dropped"]
+pub(crate) struct Waiting<'a>(&'a Atomic<i32>);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Release);
+    }
 }
 
 impl Vm {
@@ -87,6 +101,7 @@ impl Vm {
             folder: SetOnce::new(),
             in_place: Atomic::new(0),
             layered: Atomic::new(0),
+            waiting: Atomic::new(0),
             alive,
         };
         Ok(KBox::new(vm, GFP_KERNEL_ACCOUNT)?)
@@ -106,6 +121,18 @@ impl Vm {
     /// Says that something is set in a layer other than the base layer. slots_lock is held.
     pub(crate) fn set_layered(&self) {
         self.layered.store(1, Relaxed);
+    }
+
+    /// Counts a request that is going to wait for accesses. slots_lock is held.
+    pub(crate) fn wait(&self) -> Waiting<'_> {
+        self.waiting.add(1, Relaxed);
+        Waiting(&self.waiting)
+    }
+
+    /// Does a request wait for accesses? slots_lock is held.
+    pub(crate) fn is_waited(&self) -> bool {
+        // If not, all that have waited have seen the last of these accesses.
+        self.waiting.load(Acquire) != 0
     }
 
     /// The store and the counters.

@@ -138,6 +138,20 @@ impl Word {
         let denied = (row & UNREADABLE) * RESTRICTIONS;
         row & denied == denied && !(self.is_private() && row != 0)
     }
+
+    /// The bits of a word that isn't valid that can't be together: PRIVATE and all restrictions, or all
+    /// that a layer can have which isn't valid by itself.
+    pub(crate) fn conflict(self) -> Self {
+        if self.is_private() {
+            return self;
+        }
+        let bad = |layer: &Layer| !self.layer(*layer).is_valid();
+        Self(
+            Layer::all()
+                .filter(bad)
+                .fold(0, |bits, layer| bits | RESTRICTIONS << layer.shift()),
+        )
+    }
 }
 
 /// Shows what's enforced, and which layers say what.
@@ -250,6 +264,16 @@ impl Change {
         Word(self.value).is_private()
     }
 
+    /// Does it say what becomes of some of these bits?
+    pub(crate) const fn is_about(self, bits: Word) -> bool {
+        self.mask & bits.0 != 0
+    }
+
+    /// Is something denied afterwards in any case?
+    pub(crate) const fn denies(self) -> bool {
+        Word(self.value).restrictions() != 0
+    }
+
     /// Is it about other layers than the base layer?
     pub(crate) const fn is_layered(self) -> bool {
         self.value > Attrs::PRIVATE.raw() + RESTRICTIONS
@@ -355,6 +379,24 @@ mod tests {
         assert!(word.enforced() == Attrs::RESTRICTIONS);
         assert!(!word.is_valid());
         assert!(set(word, 3, Attrs::RESTRICTIONS).is_valid());
+    }
+
+    #[test]
+    fn what_excludes_each_other_is_told() {
+        let word = set(set(Word::NONE, 3, Attrs::NR), 4, Attrs::NX);
+        assert!(word.conflict() == set(Word::NONE, 3, Attrs::RESTRICTIONS));
+        let word = set(Word::PRIVATE, 4, Attrs::NX);
+        assert!(word.conflict() == word);
+    }
+
+    #[test]
+    fn what_denies_something_is_known() {
+        let deny = Attrs::from_raw(6);
+        for layer in Layer::all() {
+            assert!(Change::layer(layer, deny, Attrs::NX).denies());
+            assert!(!Change::layer(layer, deny, Attrs::NONE).denies());
+        }
+        assert!(!Change::to(Word::PRIVATE).denies());
     }
 
     #[test]

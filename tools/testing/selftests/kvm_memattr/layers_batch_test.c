@@ -494,28 +494,45 @@ TEST_F(batch, first_of_several_bad_entries_is_named)
 	layers_assert(vm, 1, KMA_GPA, PAGES * PAGE_SIZE, 0);
 }
 
-/* Of several that cover a page it is the last one that decides what it ends up with. */
-TEST_F(batch, last_entry_of_a_page_is_to_blame)
+/* Of several that cover a page, the last one with a say in what it cannot have. */
+TEST_F(batch, last_entry_with_a_say_in_a_page_is_to_blame)
 {
 	struct kvm_vm *vm = self->g.vm;
-	const struct kvm_memory_attributes_entry early[] = {
+	const struct kvm_memory_attributes_entry unreadable[] = {
 		whole(3, 50, 1, KMA_NX), entry(0, 10, 20, KMA_NR, KMA_NR),
 		whole(7, 5, 10, KMA_NX), whole(8, 60, 3, KMA_NW),
 	};
-	const struct kvm_memory_attributes_entry covered[] = {
-		early[0], entry(0, 10, 5, KMA_NR, KMA_NR), early[2], early[3],
+	/* The third one drops NW again, which the second one has added. */
+	const struct kvm_memory_attributes_entry dropped[] = {
+		whole(7, 5, 10, KMA_NX), whole(0, 10, 5, KMA_NO_ACCESS),
+		entry(0, 12, 1, 0, KMA_NW), whole(8, 0, 30, KMA_NX),
 	};
 	const struct kvm_memory_attributes_entry mended[] = {
 		entry(0, 10, 20, KMA_NR, KMA_NR), whole(7, 5, 10, KMA_NX),
 		entry(0, 8, 30, KMA_NW | KMA_NX, KMA_NW | KMA_NX),
 	};
 
-	/* A part of it is covered by nothing else. */
-	LAYERS_ASSERT_BATCH_FAILS(EINVAL, 1, vm, early, ARRAY_SIZE(early));
-	LAYERS_ASSERT_BATCH_FAILS(EINVAL, 2, vm, covered, ARRAY_SIZE(covered));
+	LAYERS_ASSERT_BATCH_FAILS(EINVAL, 1, vm, unreadable, ARRAY_SIZE(unreadable));
+	LAYERS_ASSERT_BATCH_FAILS(EINVAL, 2, vm, dropped, ARRAY_SIZE(dropped));
 	kma_assert_runs(&self->view, "");
 	layers_batch(vm, mended, ARRAY_SIZE(mended));
 	layers_assert(vm, 0, KMA_GPA + 10 * PAGE_SIZE, 20 * PAGE_SIZE, KMA_NO_ACCESS);
+}
+
+/* Pages that follow each other are set as one run, and blamed one by one. */
+TEST_F(batch, each_entry_of_a_run_is_to_blame_for_its_own)
+{
+	struct kvm_vm *vm = self->g.vm;
+	struct kvm_memory_attributes_entry entries[32];
+
+	for (u32 bad = 0; bad < ARRAY_SIZE(entries); bad++) {
+		layers_set(vm, 0, rwx_gpa(&self->g, bad), PAGE_SIZE, KMA_NO_ACCESS);
+		/* From the last page to the first one. */
+		for (u32 i = 0; i < ARRAY_SIZE(entries); i++)
+			entries[i] = entry(0, ARRAY_SIZE(entries) - 1 - i, 1, 0, KMA_NW);
+		LAYERS_ASSERT_BATCH_FAILS(EINVAL, ARRAY_SIZE(entries) - 1 - bad, vm, entries,
+					  ARRAY_SIZE(entries));
+	}
 }
 
 /* --- huge pages --- */

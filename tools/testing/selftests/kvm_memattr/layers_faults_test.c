@@ -151,18 +151,29 @@ static void layers_of_many(struct kvm_vm *vm)
 		layers_set(vm, layer, gpa_of(37 * layer), 50 * PAGE_SIZE, KMA_NX);
 }
 
+/* Where it fails nothing is set, which is so from the start of the range on. */
+static int make_layer(struct kvm_vm *vm, struct kvm_memory_attributes2 attr)
+{
+	u64 start = attr.address;
+	int ret = __layers_ioctl(vm, &attr);
+
+	TEST_ASSERT_EQ(attr.error_offset, ret ? start : LAYERS_UNWRITTEN);
+	return ret;
+}
+
 static int make_whole_layer(struct kvm_vm *vm)
 {
-	struct kvm_memory_attributes2 attr = layers_attr(5, 0, 0, KMA_NW, LAYERS_WHOLE);
-
-	return __layers_ioctl(vm, &attr);
+	return make_layer(vm, layers_attr(5, 0, 0, KMA_NW, LAYERS_WHOLE));
 }
 
 static int make_whole_layer_empty(struct kvm_vm *vm)
 {
-	struct kvm_memory_attributes2 attr = layers_attr(5, 0, 0, 0, LAYERS_WHOLE);
+	return make_layer(vm, layers_attr(5, 0, 0, 0, LAYERS_WHOLE));
+}
 
-	return __layers_ioctl(vm, &attr);
+static int make_part_of_layer(struct kvm_vm *vm)
+{
+	return make_layer(vm, layers_attr(5, gpa_of(5), gpa_of(5000) - gpa_of(5), KMA_NW, 0));
 }
 
 static int make_resumable(struct kvm_vm *vm)
@@ -187,6 +198,7 @@ static const struct request requests[] = {
 	{ "a whole layer", layers_of_many, make_whole_layer },
 	{ "a whole layer of an empty store", nothing, make_whole_layer },
 	{ "a whole layer that is cleared", layers_of_many, make_whole_layer_empty },
+	{ "a part of a layer", layers_of_many, make_part_of_layer },
 	{ "a resumable set", layers_of_many, make_resumable },
 };
 

@@ -217,31 +217,45 @@ static bool possible(const struct kvm_memory_attributes_entry *e)
 	return false;
 }
 
+/* Of what the page has in the layer, what cannot be together. */
+static u64 conflict(struct model *m, u32 layer, u64 page)
+{
+	u64 word = m->word[layer][page];
+
+	if (m->word[0][page] & KMA_PRIVATE)
+		return word;
+	return valid_word(word) ? 0 : KMA_NO_ACCESS;
+}
+
 /*
  * The entry to blame: the first one that no page can have, or else the first of
- * those that are the last one of a page that ends up with what it cannot have.
+ * those that have the last say in what a page ends up with and cannot have.
  */
 static u32 first_bad(struct fuzz *f, const struct kvm_memory_attributes_entry *entries, u32 nr)
 {
-	u32 last[PAGES], bad = nr;
+	u32 bad = nr;
 
 	for (u32 i = 0; i < nr; i++)
 		if (!possible(&entries[i]))
 			return i;
 
-	memset(last, 0, sizeof(last));
-	for (u32 i = 0; i < nr; i++) {
-		u64 first = (entries[i].address - KMA_GPA) / PAGE_SIZE;
-		u64 end = first + entries[i].size / PAGE_SIZE;
+	for (u32 i = 0; i < nr; i++)
+		apply(&f->m, entries[i].layer, (entries[i].address - KMA_GPA) / PAGE_SIZE,
+		      entries[i].size / PAGE_SIZE, entries[i].mask, entries[i].attributes);
 
-		apply(&f->m, entries[i].layer, first, end - first, entries[i].mask,
-		      entries[i].attributes);
-		for (u64 page = first; page < end; page++)
-			last[page] = i;
+	for (u64 page = 0; page < PAGES; page++) {
+		u64 gpa = page_gpa(page);
+
+		if (valid(&f->m, page))
+			continue;
+		for (u32 i = nr; i--; ) {
+			if (gpa - entries[i].address < entries[i].size &&
+			    entries[i].mask & conflict(&f->m, entries[i].layer, page)) {
+				bad = min(bad, i);
+				break;
+			}
+		}
 	}
-	for (u64 page = 0; page < PAGES; page++)
-		if (!valid(&f->m, page))
-			bad = min(bad, last[page]);
 	return bad;
 }
 

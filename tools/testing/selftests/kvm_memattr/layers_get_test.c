@@ -237,6 +237,39 @@ TEST_F(get, no_answer_has_more_than_4096_runs)
 	free(entries);
 }
 
+/*
+ * Runs of other layers are looked at, too, but no more than so many an answer: one
+ * that ends for that has room left, and the next answer goes on with the same run.
+ */
+TEST_F_TIMEOUT(get, answer_that_took_long_is_gone_on_with, 240)
+{
+	struct kvm_memory_attributes_entry *entries = layers_alloc(BATCH_MOST, sizeof(*entries));
+	const u64 nr_runs = 18 * BATCH_MOST, end = gpa_of(2 * nr_runs);
+	struct kvm_memory_attributes_run runs[4];
+	int answers = 0;
+
+	for (u64 n = 0; n < nr_runs; n += BATCH_MOST) {
+		for (u64 i = 0; i < BATCH_MOST; i++)
+			entries[i] = layers_entry(3, gpa_of(2 * (n + i)), PAGE_SIZE, KMA_NX,
+						  KMA_NX);
+		layers_batch(self->vm, entries, BATCH_MOST);
+	}
+	layers_set(self->vm, 4, KMA_GPA, end - KMA_GPA, KMA_NW);
+	for (u64 at = KMA_GPA, next; at < end; at = next) {
+		struct kvm_memory_attributes_get get = layers_get_of(4, at, end - at, runs, 4);
+
+		TEST_ASSERT(!__layers_get(self->vm->fd, &get), "%s", strerror(errno));
+		next = get.next;
+		TEST_ASSERT(get.nr == 1 && runs[0].start == at && runs[0].size &&
+			    runs[0].attributes == KMA_NW && next == at + runs[0].size,
+			    "%u runs, 0x%llx at 0x%llx for 0x%llx, next is 0x%lx", get.nr,
+			    runs[0].attributes, runs[0].start, runs[0].size, next);
+		answers++;
+	}
+	TEST_ASSERT(answers > 1 && answers < 8, "%d answers", answers);
+	free(entries);
+}
+
 TEST_F(get, all_addresses_at_once)
 {
 	struct kvm_memory_attributes_run runs[16];
@@ -416,6 +449,35 @@ TEST_F(file, what_is_private_is_read)
 		assert_file(m->fd, patterns[i]);
 		GMEM_ASSERT_PRIVATE(m, patterns[i]);
 	}
+}
+
+/* A VMM saves a VM and its file, and makes others that are the same. */
+TEST_F(file, what_was_read_can_be_restored)
+{
+	const u64 private = KMA_ODD ^ KMA_MIDDLE;
+	struct kvm_memory_attributes_run of_vm[4], of_file[KMA_PAGES];
+	struct gmem *m = &self->m;
+	u32 nr_of_vm, nr_of_file;
+
+	gmem_set(m, private, KMA_PRIVATE, 0);
+	gmem_set(m, ~private, 0, 0);
+	layers_set(m->g.vm, 2, m->g.gpa, KMA_SIZE / 2, KMA_NX);
+	nr_of_vm = layers_get(m->g.vm->fd, 2, m->g.gpa, KMA_SIZE, of_vm, ARRAY_SIZE(of_vm), NULL);
+	nr_of_file = layers_get(m->fd, 0, 0, KMA_SIZE, of_file, KMA_PAGES, NULL);
+
+	gmem_free(m);
+	gmem_init(m, KVM_X86_SW_PROTECTED_VM, variant->flags);
+	for (u32 i = 0; i < nr_of_vm; i++)
+		layers_batch(m->g.vm, ENTRIES(layers_entry(2, of_vm[i].start, of_vm[i].size,
+							   of_vm[i].attributes, KMA_NO_ACCESS)),
+			     1);
+	for (u32 i = 0; i < nr_of_file; i++)
+		GMEM_ASSERT_SET(m->fd, of_file[i].start, of_file[i].size, of_file[i].attributes,
+				GMEM_PRESERVE);
+	assert_file(m->fd, private);
+	GMEM_ASSERT_PRIVATE(m, private);
+	layers_assert(m->g.vm, 2, m->g.gpa, KMA_SIZE / 2, KMA_NX);
+	layers_assert(m->g.vm, 2, m->g.gpa + KMA_SIZE / 2, KMA_SIZE / 2, 0);
 }
 
 /* Each answers what its own commands have set. */

@@ -437,4 +437,63 @@ TEST_F_TIMEOUT(race, no_setter_changes_the_layer_of_another_one, 600)
 	free(setters);
 }
 
+/* --- readers --- */
+
+/* Pages far apart, so that it takes a while to store them all. */
+#define FLIPPED		64
+#define FLIP_ROUNDS	1200
+
+struct flips {
+	struct kvm_vm *vm;
+	u64 rounds;
+	u64 done;
+};
+
+static u64 flipped_gpa(u64 n)
+{
+	return KMA_GPA + 2 * n * RWX_BLOCK * PAGE_SIZE;
+}
+
+static void *flip_thread(void *arg)
+{
+	struct kvm_memory_attributes_entry entries[FLIPPED];
+	struct flips *f = arg;
+
+	for (u64 round = 0; round < f->rounds; round++) {
+		u64 word = round % 2 ? 0 : KMA_NW;
+
+		for (u64 n = 0; n < FLIPPED; n++)
+			entries[n] = layers_entry(1, flipped_gpa(n), PAGE_SIZE, word, KMA_NW);
+		layers_batch(f->vm, entries, FLIPPED);
+	}
+	WRITE_ONCE(f->done, 1);
+	return NULL;
+}
+
+TEST_F_TIMEOUT(race, all_of_a_batch_is_read_or_nothing, 240)
+{
+	struct kvm_memory_attributes_run runs[2 * FLIPPED];
+	struct kvm_vm *vm = vm_create_barebones();
+	struct flips flips = {
+		.vm = vm,
+		.rounds = kma_steps(FLIP_ROUNDS, DEBUG_SHARE),
+	};
+	u64 seen[2] = {};
+	pthread_t thread;
+
+	kvm_pthread_create(&thread, NULL, flip_thread, &flips);
+	while (!READ_ONCE(flips.done)) {
+		u32 nr = layers_get(vm->fd, LAYERS_UNION, KMA_GPA,
+				    flipped_gpa(FLIPPED) - KMA_GPA, runs, 2 * FLIPPED, NULL);
+
+		TEST_ASSERT(nr == 1 || nr == 2 * FLIPPED, "%u runs of a batch of %u", nr, FLIPPED);
+		seen[nr > 1]++;
+	}
+	kvm_pthread_join(thread, NULL);
+	TEST_ASSERT(seen[0] && seen[1], "read %lu times without it, and %lu with it", seen[0],
+		    seen[1]);
+	printf("# figure: read %lu times without a batch, and %lu with it\n", seen[0], seen[1]);
+	kvm_vm_free(vm);
+}
+
 TEST_HARNESS_MAIN

@@ -742,6 +742,9 @@ TEST(private_in_place_is_eperm)
 	entries[0] = entries[3];
 	entries[3] = good_entry(3);
 	LAYERS_ASSERT_BATCH_FAILS(EPERM, 0, m.g.vm, entries, ARRAY_SIZE(entries));
+	/* What another entry restricts there is its own business. */
+	entries[1] = layers_entry(3, m.g.gpa, PAGE_SIZE, KMA_NX, KMA_NX);
+	LAYERS_ASSERT_BATCH_FAILS(EPERM, 0, m.g.vm, entries, ARRAY_SIZE(entries));
 	kma_assert_runs(&view, "");
 
 	/* Unless a later entry has it shared, as the page ends up so. */
