@@ -242,7 +242,8 @@ struct kvm_memory_attributes_batch {
 /*
  * KVM_GET_MEMORY_ATTRIBUTES: what is set, as runs, i.e. stretches of pages with the
  * same attributes. The runs of an answer follow each other without gaps, from start
- * on; neighbours differ.
+ * on; neighbours differ. An answer may end with room left, and the next one begin
+ * with the same attributes: it is next that says whether all was read.
  *
  * On a VM it answers what the VM's commands have set. What is private in memory that
  * a guest_memfd converts in place, the guest_memfd answers.
@@ -307,7 +308,8 @@ struct kvm_memory_attributes_get {
 /*
  * KVM_CHECK_EXTENSION, on the system and on VMs, each a mask of what is supported:
  * attributes for KVM_SET_MEMORY_ATTRIBUTES2 on a VM, attributes for it on a
- * guest_memfd, and its flags.
+ * guest_memfd, and content policies. (Its flag WHOLE_LAYER comes with
+ * KVM_CAP_MEMORY_ATTRIBUTES_LAYERS.)
  */
 #ifndef KVM_CAP_MEMORY_ATTRIBUTES2
 #define KVM_CAP_MEMORY_ATTRIBUTES2		0x6b6d6100
