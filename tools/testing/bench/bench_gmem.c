@@ -172,7 +172,8 @@ static void measure_boundaries(u64 nr_private)
 		for (u64 n = 0; n < nr_private; n++)
 			GMEM_ASSERT_SET(fd, n * spacing, PAGE_SIZE, KMA_PRIVATE, GMEM_PRESERVE);
 		bench_drain();
-		cost = convert(BOUNDARIES_ROW, fd, BOUNDARIES_SIZE, KMA_PRIVATE, GMEM_PRESERVE, false);
+		cost = convert(BOUNDARIES_ROW, fd, BOUNDARIES_SIZE, KMA_PRIVATE, GMEM_PRESERVE,
+			       false);
 		check_private(mem, BOUNDARIES_SIZE);
 		GMEM_ASSERT_SET(fd, 0, BOUNDARIES_SIZE, 0, GMEM_PRESERVE);
 		if (i >= 0)
