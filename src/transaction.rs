@@ -14,7 +14,10 @@
 #![deny(unsafe_code)]
 
 use crate::{
-    batch::Batch,
+    batch::{
+        Batch,
+        Piece, //
+    },
     host::{
         gfn::Gfn,
         provider::VmRef,
@@ -33,6 +36,7 @@ use crate::{
     request::SetRequest,
     runs::{
         Pieces,
+        Runs,
         Unhurried, //
     },
     scope::SetZap,
@@ -149,30 +153,43 @@ pub(crate) fn set_batch(vm: &VmRef<'_, Vm>, batch: &Batch) -> Result<(), BatchFa
     Ok(())
 }
 
+/// How many kinds of conflicts are looked at in a part of a batch, each of which takes a look at all
+/// entries.
+const MOST_CONFLICTS: usize = 64;
+
 /// The failure of a batch of which some page would end up with what it can't have.
 fn first_bad(
     vm: &VmRef<'_, Vm>,
     slots: &SlotsGuard<'_>,
     batch: &Batch,
 ) -> Result<BatchFailure, BatchFailure> {
-    let store = &vm.state.shared().store;
+    let stored = Unhurried(&vm.state.shared().store, cond_resched);
     let mut first = BatchFailure::from(EINVAL);
-    for part in &batch.parts()? {
-        if let Err((error, at)) = plan(vm, slots, &part.range, part.change) {
-            let bits = if error == EPERM {
-                Word::PRIVATE
-            } else {
-                part.change.apply(store.get(at)).conflict()
-            };
-            let entry = batch.to_blame(at, bits);
-            if first
-                .entry
-                .is_none_or(|first| entry.is_some_and(|entry| entry < first))
-            {
-                first = BatchFailure { error, entry };
+    let mut blame = |error, at, bits| {
+        let entry = batch.to_blame(at, bits);
+        if entry.is_some_and(|entry| first.entry.is_none_or(|first| entry < first)) {
+            first = BatchFailure { error, entry };
+        }
+    };
+    let mut seen = KVVec::with_capacity(MOST_CONFLICTS, GFP_KERNEL_ACCOUNT)?;
+    for Piece { range, change } in &batch.parts()? {
+        if change.sets_private() {
+            if let Some(at) = first_in_place(vm, slots, range) {
+                blame(EPERM, at, Word::PRIVATE);
             }
         }
-        cond_resched();
+        // Who is to blame is the same for all pages of a part that have the same conflict.
+        seen.clear();
+        for run in stored.runs(range) {
+            let new = change.apply(run.word);
+            if new.is_valid() || seen.contains(&new.conflict()) {
+                continue;
+            }
+            if seen.push_within_capacity(new.conflict()).is_err() {
+                break;
+            }
+            blame(EINVAL, run.range.start(), new.conflict());
+        }
     }
     Ok(first)
 }

@@ -519,6 +519,20 @@ TEST_F(batch, last_entry_with_a_say_in_a_page_is_to_blame)
 	layers_assert(vm, 0, KMA_GPA + 10 * PAGE_SIZE, 20 * PAGE_SIZE, KMA_NO_ACCESS);
 }
 
+/* Whichever of the pages comes first. */
+TEST_F(batch, each_page_that_entries_cover_alike_has_one_to_blame)
+{
+	struct kvm_vm *vm = self->g.vm;
+	const struct kvm_memory_attributes_entry entries[] = {
+		entry(0, 1, 8, 0, KMA_NW), entry(3, 1, 8, 0, KMA_NW), whole(5, 1, 8, KMA_NX),
+	};
+
+	layers_set(vm, 3, rwx_gpa(&self->g, 2), PAGE_SIZE, KMA_NO_ACCESS);
+	LAYERS_ASSERT_BATCH_FAILS(EINVAL, 1, vm, entries, ARRAY_SIZE(entries));
+	layers_set(vm, 0, rwx_gpa(&self->g, 6), PAGE_SIZE, KMA_NO_ACCESS);
+	LAYERS_ASSERT_BATCH_FAILS(EINVAL, 0, vm, entries, ARRAY_SIZE(entries));
+}
+
 /* Pages that follow each other are set as one run, and blamed one by one. */
 TEST_F(batch, each_entry_of_a_run_is_to_blame_for_its_own)
 {
