@@ -54,8 +54,8 @@ impl ZapScope {
         }
     }
 
-    /// What a change of what's enforced from `old` to `new` zaps. The scope leaves that open, i.e. is [`Self::SET`], so
-    /// that it's decided by the attributes, and for the kind of memory by the VM type's policy.
+    /// What a change of what's enforced from `old` to `new` zaps: where a request names no kind, that's
+    /// decided by the attributes, and for the kind of memory by the VM type's policy.
     pub(crate) fn of_change(policy: SetZap, old: Attrs, new: Attrs) -> Zap {
         match policy {
             // Of both kinds, as the memory may be of another kind than the attributes say, which a

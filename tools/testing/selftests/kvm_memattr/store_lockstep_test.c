@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Two VMs in one boot, one on mainline's code and one on the module's, that are
- * set alike, hundreds of thousands of times. After each set they are asked in the
+ * set alike, many thousands of times. After each set they are asked in the
  * kernel, through the functions that the fault path and zaps ask: which pages are
  * private, which runs there are, what is uniform, and which huge pages are usable.
  * Both are held to a model that has a bit for each page.
