@@ -14,7 +14,8 @@ SERIES=$TOP/patches/linux-7.3
 # the base with patches/linux-7.3 applied.
 LINUX=$CACHE/linux
 JOBS=${JOBS:-$(nproc)}
-KERNEL_WANT=7.3
+# What the series is for. Another one is for whoever ports it.
+KERNEL_WANT=${KERNEL_WANT:-7.3}
 
 say()
 {

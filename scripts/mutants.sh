@@ -5,7 +5,6 @@
 # itself. A fault that the tests do not notice is a failure, and so is a patch that
 # does not apply or build.
 . "$(dirname "$0")/lib.sh"
-load_toolchain
 
 MUTANTS=$TOP/tools/testing/mutants
 work=$CACHE/mutants
@@ -21,6 +20,7 @@ fi
 
 "$TOP/scripts/prepare.sh" modules release
 "$TOP/scripts/prepare.sh" selftests
+load_toolchain
 
 # KVM is built as a module out of the tree, from a copy of its two folders, in which
 # only what a mutant changes is compiled again.

@@ -41,14 +41,14 @@ dir=${SHELL_DIR:-}
 # What happens in the guest first, for both kinds of session.
 cat > "$session/enter" <<EOF
 MODPROBE="-d $session/root"
-. $TOP/scripts/guest/load-module
+. $(printf %q "$TOP/scripts/guest/load-module")
 mountpoint -q /sys/kernel/debug || mount -t debugfs debug /sys/kernel/debug
 # For the tests that unload the module and load it again.
 export KVM_MEMATTR_KO=$session/root/lib/modules/\$(uname -r)/updates/kvm_memattr.ko
 load_kvm || exit 125
 [ "${SHELL_MODULE:-}" = no ] || load_module kvm_memattr ${module_params[*]} || exit 125
 unset MODPROBE
-cd ${dir:-/}
+cd $(printf %q "${dir:-/}")
 EOF
 
 vng_args=(--run "$(build_dir "$variant")/arch/x86/boot/bzImage" --disable-kvm --cpus 2

@@ -102,6 +102,8 @@ class Result:
     name: str
     status: str
     reason: str = ""
+    # Did what it's of come to its end?
+    ended: bool = True
 
 
 def read_table(path, columns):
@@ -391,6 +393,7 @@ class Judge:
         else:
             self.add(job, job.name, FAIL, "did not run: " + how
                      + (" (%s)" % " / ".join(boot.setup_error[:12]) if boot.setup_error else ""))
+        self.results[-1].ended = False
 
     def cases(self, job, outcome):
         limit = job.limit(self.boot.variant)
@@ -400,6 +403,7 @@ class Judge:
                 if case.name != "plan":
                     self.add(job, case_name(job, case), case.status, case.reason)
             self.add(job, job.name + ": timeout", FAIL, "killed after %d s" % limit)
+            self.results[-1].ended = False
             return
         if cases is None and job.group == "kunit":
             self.add(job, job.name, FAIL, "no suite reported: " + " / ".join(outcome.lines[-8:]))
@@ -562,9 +566,10 @@ def judge_skips(results):
 
 def judge_control(results):
     """Without the module our tests must not pass: one that does proves nothing,
-    unless the list says that it is about mainline's behaviour."""
+    unless the list says that it is about mainline's behaviour. One that has not come
+    to its end proves nothing either."""
     listed = read_table(TESTING / "control-passes.txt", 2)
-    for result in results:
+    for result in [result for result in results if result.ended]:
         if result.group in ("leaks", "kernel") or result.name.endswith(": kernel log"):
             continue
         reasons = [why for name, why in listed if matches(name, result.name)]

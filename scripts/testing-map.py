@@ -103,7 +103,7 @@ def judge(name, ran, programs):
     wrong, passed = [], False
     for variant in programs.get(program, test.VARIANTS):
         if group not in ran.groups[variant]:
-            # Said once, for the group.
+            wrong.append("its group did not run on the %s kernel" % variant)
             continue
         status = status_of(name, ran.status[variant])
         passed |= status == test.PASS
