@@ -67,6 +67,8 @@ class Row:
     alone: bool = False
     # Mainline's side is something else that never enters the kernel.
     in_userspace: bool = False
+    # The ratio that it's meant to have at least.
+    reach: float = 1.0
 
     def profile_size(self):
         """Samples are of a row, so that there must be one figure that they're shares of."""
@@ -102,19 +104,19 @@ ROWS = (
     Row("mem_fragmented", "bench_memory", ("4G",), "bytes"),
     Row("mem_recovered", "bench_memory", ("4G",), "bytes"),
     Row("notifier_private_faults", "bench_mapped", ("64M",), "guest faults"),
-    *(Row(name, "bench_gmem", ("2M", "1G"), note="mainline: a copy", in_userspace=True)
-      for name in CONVERSIONS),
+    *(Row(name, "bench_gmem", ("2M", "1G"), note="mainline: a copy", in_userspace=True,
+          reach=10 if "preserve" in name else 0) for name in CONVERSIONS),
     *(Row(name + "_wall", "bench_gmem", ("2M", "1G"), "ns", WALL,
           "mainline: a copy, wall time") for name in CONVERSIONS),
     Row("gmem_convert_boundaries", "bench_gmem", ("0", "2", "32", "512", "8192"),
         note="pages of 1G, without memory, that are private before", alone=True),
-    Row("batch_512", "bench_vsm", ("512",), note="NW; " + BATCH),
+    Row("batch_512", "bench_vsm", ("512",), note="NW; " + BATCH, reach=10),
     Row("batch_512_grant", "bench_vsm", ("512",), note="NW; " + BATCH),
     Row("batch_512_private", "bench_vsm", ("512",), note=BATCH),
     Row("batch_512_shared", "bench_vsm", ("512",), note=BATCH),
     Row("vsm_replay_single", "bench_vsm", ("4G",), EACH, note=REPLAY),
     Row("vsm_replay_single_awake", "bench_vsm", ("4G",), EACH, note=REPLAY + "; " + ASLEEP),
-    Row("vsm_replay_batch", "bench_vsm", ("4G",), EACH, note=REPLAY),
+    Row("vsm_replay_batch", "bench_vsm", ("4G",), EACH, note=REPLAY, reach=5),
     Row("vsm_replay_batch_awake", "bench_vsm", ("4G",), EACH, note=REPLAY + "; " + ASLEEP),
     Row("vsm_replay_memory", "bench_vsm", ("4G",), "bytes",
         note="mainline: PRIVATE where something is denied"),
@@ -122,9 +124,9 @@ ROWS = (
         note="mainline: PRIVATE where something is denied"),
     Row("get_runs", "bench_vsm", ("8G",), EACH, alone=True),
     Row("restore_runs", "bench_vsm", ("1G",), EACH, note="mainline: single calls"),
-    Row("idle_fault", "bench_idle", ("-",), EACH),
-    Row("idle_create", "bench_idle", ("-",)),
-    Row("idle_notifier", "bench_idle", ("-",)),
+    Row("idle_fault", "bench_idle", ("-",), EACH, reach=0.98),
+    Row("idle_create", "bench_idle", ("-",), reach=0.98),
+    Row("idle_notifier", "bench_idle", ("-",), reach=0.98),
     Row("contention_fault", "bench_contention", ("4K",), "ns an operation", WALL, "wall time"),
     Row("contention_set", "bench_contention", ("2M",), "ns an operation", WALL, "wall time"),
     Row("growth_length", "bench_growth", LENGTHS),
@@ -319,10 +321,23 @@ def compare(lines, path):
 
 
 def behind(rows, lines):
-    """The rows in which the module costs more, as far as they can have a profile."""
-    names = {line["benchmark"] for line in lines
-             if line["ratio"] not in ("", "inf") and float(line["ratio"]) < 1}
-    return [row for row in rows if row.name in names and row.profile_size()]
+    """The lines that don't reach what they're meant to."""
+    reach = {row.name: row.reach for row in rows}
+    return [line for line in lines if line["ratio"] not in ("", "inf")
+            and float(line["ratio"]) < reach[line["benchmark"]]]
+
+
+def print_behind(rows, lines):
+    reach = {row.name: row.reach for row in rows}
+    for line in behind(rows, lines):
+        print("# behind: %s %s has a ratio of %s, and %g is to be reached"
+              % (line["benchmark"], line["size"], line["ratio"], reach[line["benchmark"]]))
+
+
+def profiled_rows(args, rows, lines):
+    """Those that are asked for, or else those that are behind and can have a profile."""
+    names = {line["benchmark"] for line in behind(rows, lines)}
+    return [row for row in rows if args.bench or row.name in names and row.profile_size()]
 
 
 def demangled(names):
@@ -383,7 +398,7 @@ def arguments():
     parser.add_argument("--against", type=pathlib.Path, help="bench.csv of an earlier run")
     parser.add_argument("--profile", action="store_true",
                         help="say which functions the instructions go into, of the rows "
-                        "in BENCH, or else of those in which the module costs more")
+                        "in BENCH, or else of those that are behind what they're to reach")
     return parser.parse_args()
 
 
@@ -418,7 +433,7 @@ def run(args):
     lines = table(rows, figures)
     profiles = []
     if args.profile:
-        profiled = rows if args.bench else behind(rows, lines)
+        profiled = profiled_rows(args, rows, lines)
         boot = profiled and boot_and_check(INSTRUCTIONS, profiled, folder / PROFILE_WORD,
                                            profile=True)
         for number, row in enumerate(profiled):
@@ -426,6 +441,7 @@ def run(args):
 
     test.drop_old_runs(RUNS)
     print_table(lines, COLUMNS)
+    print_behind(rows, lines)
     if profiles:
         print()
         print_table(profiles, PROFILE_COLUMNS)
