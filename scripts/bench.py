@@ -321,22 +321,22 @@ def compare(lines, path):
 
 
 def behind(rows, lines):
-    """The lines that don't reach what they're meant to."""
-    reach = {row.name: row.reach for row in rows}
-    return [line for line in lines if line["ratio"] not in ("", "inf")
-            and float(line["ratio"]) < reach[line["benchmark"]]]
+    """The lines that don't reach what they're meant to, each with its row."""
+    by_name = {row.name: row for row in rows}
+    return [(by_name[line["benchmark"]], line) for line in lines
+            if line["ratio"] not in ("", "inf")
+            and float(line["ratio"]) < by_name[line["benchmark"]].reach]
 
 
 def print_behind(rows, lines):
-    reach = {row.name: row.reach for row in rows}
-    for line in behind(rows, lines):
+    for row, line in behind(rows, lines):
         print("# behind: %s %s has a ratio of %s, and %g is to be reached"
-              % (line["benchmark"], line["size"], line["ratio"], reach[line["benchmark"]]))
+              % (row.name, line["size"], line["ratio"], row.reach))
 
 
 def profiled_rows(args, rows, lines):
     """Those that are asked for, or else those that are behind and can have a profile."""
-    names = {line["benchmark"] for line in behind(rows, lines)}
+    names = {row.name for row, _ in behind(rows, lines)}
     return [row for row in rows if args.bench or row.name in names and row.profile_size()]
 
 

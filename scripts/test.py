@@ -356,14 +356,14 @@ class Judge:
         self.boot = boot
         self.results = []
 
-    def add(self, job, name, status, reason=""):
+    def add(self, job, name, status, reason="", ended=True):
         known = {r.name for r in self.results}
         unique, n = name, 1
         while unique in known:
             n += 1
             unique = "%s (%d)" % (name, n)
         self.results.append(Result(self.boot.variant, self.boot.state, job.group, unique,
-                                   status, " ".join(reason.split())))
+                                   status, " ".join(reason.split()), ended))
 
     def all(self):
         boot = self.boot
@@ -389,11 +389,12 @@ class Judge:
         else:
             how = "the machine went down"
         if outcome is not None:
-            self.add(job, job.name, FAIL, how + " while it ran; last: " + " / ".join(outcome.lines[-3:]))
+            self.add(job, job.name, FAIL, how + " while it ran; last: "
+                     + " / ".join(outcome.lines[-3:]), ended=False)
         else:
             self.add(job, job.name, FAIL, "did not run: " + how
-                     + (" (%s)" % " / ".join(boot.setup_error[:12]) if boot.setup_error else ""))
-        self.results[-1].ended = False
+                     + (" (%s)" % " / ".join(boot.setup_error[:12]) if boot.setup_error else ""),
+                     ended=False)
 
     def cases(self, job, outcome):
         limit = job.limit(self.boot.variant)
@@ -402,8 +403,7 @@ class Judge:
             for case in cases or []:
                 if case.name != "plan":
                     self.add(job, case_name(job, case), case.status, case.reason)
-            self.add(job, job.name + ": timeout", FAIL, "killed after %d s" % limit)
-            self.results[-1].ended = False
+            self.add(job, job.name + ": timeout", FAIL, "killed after %d s" % limit, ended=False)
             return
         if cases is None and job.group == "kunit":
             self.add(job, job.name, FAIL, "no suite reported: " + " / ".join(outcome.lines[-8:]))

@@ -132,7 +132,6 @@ impl<E: Into<Error>> From<E> for BatchFailure {
 pub(crate) fn set_batch(vm: &VmRef<'_, Vm>, batch: &Batch) -> Result<(), BatchFailure> {
     let pieces = batch.pieces()?;
     let mut plans = KVVec::with_capacity(pieces.len(), GFP_KERNEL_ACCOUNT)?;
-
     let denies = pieces.iter().any(|piece| piece.change.denies());
 
     let slots = vm.kvm.lock_slots();
@@ -182,13 +181,17 @@ fn first_bad(
         seen.clear();
         for run in stored.runs(range) {
             let new = change.apply(run.word);
-            if new.is_valid() || seen.contains(&new.conflict()) {
+            if new.is_valid() {
                 continue;
             }
-            if seen.push_within_capacity(new.conflict()).is_err() {
+            let bits = new.conflict();
+            if seen.contains(&bits) {
+                continue;
+            }
+            if seen.push_within_capacity(bits).is_err() {
                 break;
             }
-            blame(EINVAL, run.range.start(), new.conflict());
+            blame(EINVAL, run.range.start(), bits);
         }
     }
     Ok(first)

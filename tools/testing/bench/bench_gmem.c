@@ -100,14 +100,11 @@ static void measure_copy(const char *name, u64 size, bool wall)
 static u64 convert(const char *row, int fd, u64 size, u64 attributes, u64 policy, bool wall)
 {
 	struct kvm_memory_attributes2 attr = gmem_attr(0, size, attributes, policy);
-	u64 counted = bench_start(row, BENCH_MODULE);
-	u64 start = now(wall);
+	u64 start = wall ? now(wall) : bench_start(row, BENCH_MODULE);
 
 	if (__gmem_ioctl(fd, &attr))
 		TEST_FAIL("converting: %s at 0x%llx", strerror(errno), attr.error_offset);
-	if (wall)
-		return now(wall) - start;
-	return bench_stop(row, BENCH_MODULE, counted);
+	return wall ? now(wall) - start : bench_stop(row, BENCH_MODULE, start);
 }
 
 static void check_private(u64 *mem, u64 size)

@@ -194,10 +194,10 @@ static struct nested_guest *nested_of(struct rwx_guest *g)
 	return addr_gva2hva(g->vm, (gva_t)&nested);
 }
 
-static void create_nested(u32 type, bool npt, struct rwx_guest *g, struct svm_test_data **svm,
-			  u64 *iopm_gpa)
+static struct svm_test_data *create_nested(struct rwx_guest *g, u32 type, bool npt)
 {
 	struct vm_shape shape = { .mode = VM_MODE_DEFAULT, .type = type };
+	struct svm_test_data *svm;
 	gva_t svm_gva, iopm;
 
 	g->gpa = KMA_GPA;
@@ -205,18 +205,17 @@ static void create_nested(u32 type, bool npt, struct rwx_guest *g, struct svm_te
 	g->vm = vm_create_shape_with_one_vcpu(shape, &g->vcpu, l1_code);
 	if (npt)
 		vm_enable_tdp(g->vm);
-	*svm = vcpu_alloc_svm(g->vm, &svm_gva);
+	svm = vcpu_alloc_svm(g->vm, &svm_gva);
 	vcpu_args_set(g->vcpu, 1, svm_gva);
 	vm_install_exception_handler(g->vm, IRQ_VECTOR, irq_handler);
 	vm_install_exception_handler(g->vm, NMI_VECTOR, nmi_handler);
 
 	/* The permission maps: all zero but for what L2 uses to leave. */
 	iopm = vm_alloc_pages(g->vm, 3);
-	*iopm_gpa = addr_gva2gpa(g->vm, iopm);
 	((u8 *)addr_gva2hva(g->vm, iopm))[L2_PORT / 8] |= BIT(L2_PORT % 8);
-	((u8 *)(*svm)->msr_hva)[0x800 + (MSR_KERNEL_GS_BASE & 0x1fff) / 4] |=
+	((u8 *)svm->msr_hva)[0x800 + (MSR_KERNEL_GS_BASE & 0x1fff) / 4] |=
 		BIT((MSR_KERNEL_GS_BASE & 3) * 2);
-	nested_of(g)->iopm_gpa = *iopm_gpa;
+	nested_of(g)->iopm_gpa = addr_gva2gpa(g->vm, iopm);
 
 	rwx_add_slot(g, VM_MEM_SRC_ANONYMOUS, 0);
 	virt_map(g->vm, g->gpa, g->gpa, PAGES);
@@ -225,12 +224,12 @@ static void create_nested(u32 type, bool npt, struct rwx_guest *g, struct svm_te
 		/* The last page isn't there for L2. */
 		tdp_map(g->vm, g->gpa, g->gpa, (PAGES - 1) * PAGE_SIZE);
 	}
+	return svm;
 }
 
 FIXTURE(nested) {
 	struct rwx_guest g;
 	struct svm_test_data *svm;
-	u64 iopm_gpa;
 };
 
 FIXTURE_VARIANT(nested) {
@@ -260,7 +259,7 @@ FIXTURE_SETUP(nested)
 	if (variant->npt && !kvm_cpu_has_npt())
 		SKIP(return, "KVM offers no nested page tables to guests here");
 
-	create_nested(variant->type, variant->npt, &self->g, &self->svm, &self->iopm_gpa);
+	self->svm = create_nested(&self->g, variant->type, variant->npt);
 }
 
 FIXTURE_TEARDOWN(nested)
@@ -503,7 +502,7 @@ TEST_F(nested, permission_maps_need_not_be_written)
 	struct nested_guest *n = nested_of(g);
 
 	kma_set(g->vm, self->svm->msr_gpa, PAGE_SIZE, KMA_NW | KMA_NX);
-	kma_set(g->vm, self->iopm_gpa, PAGE_SIZE, KMA_NW | KMA_NX);
+	kma_set(g->vm, n->iopm_gpa, PAGE_SIZE, KMA_NW | KMA_NX);
 	for (int op = L2_MSR; op <= L2_IO; op++) {
 		u64 exits = n->exits;
 
@@ -610,7 +609,7 @@ TEST_F(nested, msr_access_waits_for_the_permission_map)
 
 TEST_F(nested, port_io_waits_for_the_permission_map)
 {
-	vmexit_denied(&self->g, L2_IO, self->iopm_gpa, KMA_NO_ACCESS,
+	vmexit_denied(&self->g, L2_IO, nested_of(&self->g)->iopm_gpa, KMA_NO_ACCESS,
 		      KVM_MEMORY_EXIT_FLAG_READ);
 }
 
@@ -649,7 +648,6 @@ static void smi_denied(struct rwx_guest *g, u64 gpa, u64 word)
 FIXTURE(smm) {
 	struct rwx_guest g;
 	struct svm_test_data *svm;
-	u64 iopm_gpa;
 };
 
 FIXTURE_VARIANT(smm) {
@@ -667,10 +665,12 @@ FIXTURE_VARIANT_ADD(smm, shadow) {
 FIXTURE_SETUP(smm)
 {
 	TEST_REQUIRE(kvm_cpu_has(X86_FEATURE_SVM));
+	if (!kvm_has_cap(KVM_CAP_X86_SMM))
+		SKIP(return, "KVM has no system management mode here");
 	if (variant->npt && !kvm_cpu_has_npt())
 		SKIP(return, "KVM offers no nested page tables to guests here");
 
-	create_nested(KVM_X86_DEFAULT_VM, variant->npt, &self->g, &self->svm, &self->iopm_gpa);
+	self->svm = create_nested(&self->g, KVM_X86_DEFAULT_VM, variant->npt);
 }
 
 FIXTURE_TEARDOWN(smm)
