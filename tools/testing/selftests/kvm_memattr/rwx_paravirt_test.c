@@ -443,7 +443,8 @@ static int slow_page(struct rwx_guest *g)
 		.range = { (u64)own_page(g, SLOW_PAGE), PAGE_SIZE },
 		.mode = UFFDIO_REGISTER_MODE_MISSING,
 	};
-	int uffd = syscall(__NR_userfaultfd, O_CLOEXEC);
+	/* Without O_NONBLOCK poll() doesn't wait, but answers POLLERR. */
+	int uffd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
 
 	TEST_ASSERT(uffd >= 0 && !ioctl(uffd, UFFDIO_API, &api),
 		    "no userfaultfd: %s", strerror(errno));
@@ -453,16 +454,23 @@ static int slow_page(struct rwx_guest *g)
 	return uffd;
 }
 
+static void await_want_of_slow_page(int uffd)
+{
+	struct pollfd pollfd = { .fd = uffd, .events = POLLIN };
+
+	TEST_ASSERT_EQ(poll(&pollfd, 1, 10 * 1000), 1);
+	TEST_ASSERT_EQ(pollfd.revents, POLLIN);
+}
+
 /* Wait until somebody wants the page, and provide it. */
 static void provide_slow_page(struct rwx_guest *g, int uffd)
 {
-	struct pollfd pollfd = { .fd = uffd, .events = POLLIN };
 	struct uffdio_zeropage zero = {
 		.range = { (u64)own_page(g, SLOW_PAGE), PAGE_SIZE },
 	};
 	struct uffd_msg msg;
 
-	TEST_ASSERT_EQ(poll(&pollfd, 1, 10 * 1000), 1);
+	await_want_of_slow_page(uffd);
 	TEST_ASSERT(read(uffd, &msg, sizeof(msg)) == sizeof(msg), "no event");
 	usleep(50 * 1000);
 	TEST_ASSERT(!ioctl(uffd, UFFDIO_ZEROPAGE, &zero), "zeropage: %s", strerror(errno));
@@ -581,6 +589,120 @@ TEST_F(paravirt, pages_that_are_ready_are_announced_once_writing_is_allowed)
 TEST_F(paravirt, pages_that_are_ready_are_announced_once_all_is_allowed)
 {
 	announce_ready(&self->g, 0, KMA_NO_ACCESS);
+}
+
+/* --- accesses in flight --- */
+
+#define ASKED_PAGE	12
+
+/* One that asks for a restriction, and when that was done. */
+struct asker {
+	const char *name;
+	int (*ask)(struct kvm_vm *vm, u64 gpa);
+	struct kvm_vm *vm;
+	u64 gpa;
+	pthread_t thread;
+	bool done;
+};
+
+static int ask_as_before(struct kvm_vm *vm, u64 gpa)
+{
+	return __kma_set(vm, gpa, PAGE_SIZE, KMA_NW);
+}
+
+static int ask_in_another_layer(struct kvm_vm *vm, u64 gpa)
+{
+	struct kvm_memory_attributes2 attr = {
+		.address = gpa,
+		.size = PAGE_SIZE,
+		.attributes = KMA_NW,
+		.layer = 1,
+	};
+
+	return ioctl(vm->fd, KVM_SET_MEMORY_ATTRIBUTES2, &attr);
+}
+
+static int ask_in_a_batch(struct kvm_vm *vm, u64 gpa)
+{
+	struct kvm_memory_attributes_entry entry = {
+		.address = gpa,
+		.size = PAGE_SIZE,
+		.attributes = KMA_NW,
+		.mask = KMA_NW,
+	};
+	struct kvm_memory_attributes_batch batch = { .entries = (u64)&entry, .nr = 1 };
+
+	return ioctl(vm->fd, KVM_SET_MEMORY_ATTRIBUTES_BATCH, &batch);
+}
+
+static void *ask_thread(void *arg)
+{
+	struct asker *asker = arg;
+
+	TEST_ASSERT(!asker->ask(asker->vm, asker->gpa), "%s: %s", asker->name, strerror(errno));
+	WRITE_ONCE(asker->done, true);
+	return NULL;
+}
+
+static void *finish_thread(void *arg)
+{
+	own_finish(arg);
+	return NULL;
+}
+
+static bool is_denied(struct kvm_vm *vm, u64 gpa)
+{
+	struct kvm_memory_attributes_run run;
+	struct kvm_memory_attributes_get get = {
+		.start = gpa,
+		.size = PAGE_SIZE,
+		.runs = (u64)&run,
+		.nr = 1,
+	};
+
+	TEST_ASSERT(!ioctl(vm->fd, KVM_GET_MEMORY_ATTRIBUTES, &get), "%s", strerror(errno));
+	return run.attributes & KMA_NW;
+}
+
+/*
+ * The first request has stored what it was asked for, and waits for an access of
+ * KVM's own. The others find that set, and nothing to do: but they must not return
+ * before that access has come to its end either.
+ */
+TEST_F(paravirt, nobody_returns_before_accesses_in_flight_have_ended)
+{
+	struct asker askers[] = {
+		{ .name = "the first one", .ask = ask_as_before },
+		{ .name = "the same again", .ask = ask_as_before },
+		{ .name = "another layer", .ask = ask_in_another_layer },
+		{ .name = "a batch", .ask = ask_in_a_batch },
+	};
+	struct rwx_guest *g = &self->g;
+	int uffd = slow_page(g);
+	pthread_t vcpu_thread;
+
+	own_issue(g, do_wrmsr, MSR_KVM_WALL_CLOCK_NEW, rwx_gpa(g, SLOW_PAGE), 0);
+	kvm_pthread_create(&vcpu_thread, NULL, finish_thread, g);
+	await_want_of_slow_page(uffd);
+
+	for (int i = 0; i < ARRAY_SIZE(askers); i++) {
+		askers[i].vm = g->vm;
+		askers[i].gpa = rwx_gpa(g, ASKED_PAGE);
+		kvm_pthread_create(&askers[i].thread, NULL, ask_thread, &askers[i]);
+		while (!is_denied(g->vm, askers[i].gpa))
+			usleep(1000);
+	}
+	usleep(500 * 1000);
+	for (int i = 0; i < ARRAY_SIZE(askers); i++)
+		TEST_ASSERT(!READ_ONCE(askers[i].done), "%s has returned", askers[i].name);
+
+	provide_slow_page(g, uffd);
+	kvm_pthread_join(vcpu_thread, NULL);
+	for (int i = 0; i < ARRAY_SIZE(askers); i++)
+		kvm_pthread_join(askers[i].thread, NULL);
+	/* Nobody is waited for any more. */
+	rwx_set(g, ASKED_PAGE, 1, KMA_NW);
+	close(uffd);
 }
 
 TEST_HARNESS_MAIN
