@@ -8,12 +8,10 @@
 /* seconds: release 600, debug 1200 */
 #include "kvm_memattr_gmem.h"
 #include "kvm_memattr_observe.h"
-#include "kvm_memattr_lost.h"
 #include "kvm_memattr_random.h"
 
 #define RACE_ROUNDS		150
 #define RACE_DEBUG_SHARE	5
-#define RACE_STOP_SECONDS	20
 
 /*
  * How many of the hundreds of conversions of a race may be refused for a page fault
@@ -133,11 +131,9 @@ struct race {
 		struct race *race;
 		struct kvm_vcpu *vcpu;
 		pthread_t thread;
-		bool interrupted;
 		u64 exits;
 		u64 bad_exits;
 	} racers[KMA_VCPUS];
-	bool lost;
 	int rounds;
 	u64 refused;
 };
@@ -173,10 +169,6 @@ static void *racer_thread(void *arg)
 			TEST_ASSERT(racer->race->errors, "a page has gone bad by itself");
 			racer->bad_exits++;
 			continue;
-		}
-		if ((!ret || errno == EINTR) && kma_is_lost(vcpu, racer->interrupted)) {
-			WRITE_ONCE(racer->race->lost, true);
-			return NULL;
 		}
 		TEST_ASSERT(!ret, "vCPU %u stopped: errno %d exit %u (%s)", vcpu->id, errno,
 			    run->exit_reason, exit_reason_str(run->exit_reason));
@@ -214,17 +206,7 @@ static void race_start(struct race *race, int vcpus)
 {
 	struct kvm_vcpu *vcpu[KMA_VCPUS];
 
-	*race = (struct race) {
-		.rounds = race->rounds,
-		.refused = race->refused,
-		.errors = race->errors,
-	};
-	hammer.stop = false;
-	hammer.phase = STAGE_ANY;
-	memset(hammer.rounds, 0, sizeof(hammer.rounds));
-
 	gmem_catch_sigbus();
-	kma_interrupt_by_signal();
 	race->observer = kma_observer_open();
 	race->vm = __vm_create_with_vcpus(kma_protected_shape, max(vcpus, 1), 0, hammer_code, vcpu);
 	race->fd = vm_create_guest_memfd(race->vm, KMA_SIZE, GMEM_SHARED);
@@ -248,21 +230,10 @@ static void race_start(struct race *race, int vcpus)
 
 static void race_stop(struct race *race)
 {
-	struct timespec until;
-
 	WRITE_ONCE(GUESTS(race, stop), true);
-	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_sec += RACE_STOP_SECONDS;
 	for (int i = 0; i < KMA_VCPUS; i++) {
-		struct racer *racer = &race->racers[i];
-
-		if (!racer->race)
-			continue;
-		if (pthread_timedjoin_np(racer->thread, NULL, &until)) {
-			WRITE_ONCE(racer->interrupted, true);
-			pthread_kill(racer->thread, SIGUSR1);
-			kvm_pthread_join(racer->thread, NULL);
-		}
+		if (race->racers[i].race)
+			kvm_pthread_join(race->racers[i].thread, NULL);
 	}
 	sync_global_from_guest(race->vm, hammer);
 	close(race->observer);
@@ -299,59 +270,27 @@ static u64 private_at_window(struct race *race)
 	return pages;
 }
 
-/* Have all vCPUs got on since they last all had? One that is lost does not. */
-static bool all_at_work(struct race *race, int vcpus, u64 seen[KMA_VCPUS])
-{
-	u64 rounds[KMA_VCPUS];
-
-	for (int i = 0; i < vcpus; i++) {
-		rounds[i] = READ_ONCE(GUESTS(race, rounds[i]));
-		if (rounds[i] == seen[i])
-			return false;
-	}
-	memcpy(seen, rounds, vcpus * sizeof(*seen));
-	return true;
-}
-
-/* Rounds with the vCPUs at work, again from where one was last seen so that is lost. */
+/* Rounds with the vCPUs at work. */
 static void __race_run(int vcpus, int rounds, bool errors, void (*round)(struct race *race))
 {
 	struct race race = { .errors = errors };
-	int done = 0;
+	struct racer *r = race.racers;
 
-	for (int attempt = 0; attempt < KMA_ATTEMPTS; attempt++) {
-		u64 seen[KMA_VCPUS] = {};
+	race_start(&race, vcpus);
+	for (; race.rounds < rounds; race.rounds++)
+		round(&race);
+	/* Once they're told to stop, they still end the round that they are in. */
+	for (int i = 0; i < vcpus; i++)
+		TEST_ASSERT(READ_ONCE(GUESTS(&race, rounds[i])), "vCPU %d did nothing", i);
+	race_stop(&race);
 
-		race.rounds = done;
-		race_start(&race, vcpus);
-		while (race.rounds < rounds && !READ_ONCE(race.lost)) {
-			round(&race);
-			race.rounds++;
-			if (all_at_work(&race, vcpus, seen))
-				done = race.rounds;
-		}
-		race_stop(&race);
-
-		if (!race.lost) {
-			struct racer *r = race.racers;
-
-			TEST_ASSERT(done, "the vCPUs did nothing");
-			printf("# figure: vCPUs: rounds %lu, %lu, exits %lu, %lu; EAGAIN: %lu\n",
-			       hammer.rounds[0], hammer.rounds[1], r[0].exits, r[1].exits,
-			       race.refused);
-			if (errors)
-				printf("# figure: exits for memory errors: %lu, %lu\n",
-				       r[0].bad_exits, r[1].bad_exits);
-			TEST_ASSERT(errors || race.refused <= RACE_REFUSED,
-				    "refused %lu times, for pages that nobody holds on to",
-				    race.refused);
-			return;
-		}
-		/* The runner counts these lines. */
-		ksft_print_msg("retry: the emulation lost a vCPU, %d of %d rounds are done\n",
-			       done, rounds);
-	}
-	TEST_FAIL("a vCPU was lost %d times", KMA_ATTEMPTS);
+	printf("# figure: vCPUs: rounds %lu, %lu, exits %lu, %lu; EAGAIN: %lu\n",
+	       hammer.rounds[0], hammer.rounds[1], r[0].exits, r[1].exits, race.refused);
+	if (errors)
+		printf("# figure: exits for memory errors: %lu, %lu\n", r[0].bad_exits,
+		       r[1].bad_exits);
+	TEST_ASSERT(errors || race.refused <= RACE_REFUSED,
+		    "refused %lu times, for pages that nobody holds on to", race.refused);
 }
 
 static void race_run(int vcpus, int rounds, void (*round)(struct race *race))

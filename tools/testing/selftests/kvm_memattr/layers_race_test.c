@@ -8,7 +8,6 @@
 #include <semaphore.h>
 
 #include "kvm_memattr_layers.h"
-#include "kvm_memattr_lost.h"
 #include "kvm_memattr_random.h"
 #include "kvm_memattr_rwx_huge.h"
 
@@ -51,8 +50,6 @@ struct race {
 	/* Set by the vCPU's thread before it says that it has stopped. */
 	u64 gpa;
 	u64 flags;
-	bool interrupted;
-	bool lost;
 };
 
 static void *writer_thread(void *arg)
@@ -69,14 +66,8 @@ static void *writer_thread(void *arg)
 			race->gpa = vcpu->run->memory_fault.gpa;
 			race->flags = vcpu->run->memory_fault.flags;
 			sem_post(&race->stopped);
-			while (sem_wait(&race->go))
-				;
+			sem_wait(&race->go);
 			continue;
-		}
-		if ((!ret || errno == EINTR) && kma_is_lost(vcpu, race->interrupted)) {
-			WRITE_ONCE(race->lost, true);
-			sem_post(&race->stopped);
-			return NULL;
 		}
 		/* Memory that is not there for a moment. */
 		if (!ret && vcpu->run->exit_reason == KVM_EXIT_MMIO)
@@ -104,7 +95,6 @@ static void race_start(struct race *race)
 	race->writer = addr_gva2hva(vm, (gva_t)&writer);
 	sem_init(&race->stopped, 0, 0);
 	sem_init(&race->go, 0, 0);
-	kma_interrupt_by_signal();
 	kvm_pthread_create(&race->thread, NULL, writer_thread, race);
 }
 
@@ -117,62 +107,35 @@ static struct timespec deadline(void)
 	return until;
 }
 
-/* False if the vCPU was lost. */
-static bool wait_stopped(struct race *race)
+static void wait_stopped(struct race *race)
 {
 	struct timespec until = deadline();
 
-	while (sem_timedwait(&race->stopped, &until)) {
-		if (errno == EINTR)
-			continue;
-		TEST_ASSERT(!race->interrupted,
-			    "the vCPU goes on without the right, and isn't lost");
-		race->interrupted = true;
-		pthread_kill(race->thread, SIGUSR1);
-		until = deadline();
-	}
-	return !race->lost;
+	TEST_ASSERT(!sem_timedwait(&race->stopped, &until), "the vCPU goes on without the right");
 }
 
 /* A whole round of the pages, i.e. none of them is denied. */
-static bool wait_progress(struct race *race)
+static void wait_progress(struct race *race)
 {
 	struct timespec until = deadline(), now;
 	u64 rounds = READ_ONCE(race->writer->rounds);
 
 	while (READ_ONCE(race->writer->rounds) < rounds + 2) {
-		if (READ_ONCE(race->lost))
-			return false;
 		TEST_ASSERT(sem_trywait(&race->stopped),
 			    "the vCPU exits with flags 0x%lx for 0x%lx, which is allowed",
 			    race->flags, race->gpa);
 		clock_gettime(CLOCK_REALTIME, &now);
-		if (now.tv_sec > until.tv_sec) {
-			TEST_ASSERT(!race->interrupted, "the vCPU does not go on, and isn't lost");
-			race->interrupted = true;
-			pthread_kill(race->thread, SIGUSR1);
-			until = deadline();
-		}
+		TEST_ASSERT(now.tv_sec <= until.tv_sec, "the vCPU does not go on");
 		usleep(100);
 	}
-	return true;
 }
 
-/* Frees the VM. True if the vCPU was lost. */
-static bool race_end(struct race *race)
+/* Frees the VM. */
+static void race_end(struct race *race)
 {
-	struct timespec until = deadline();
-
 	WRITE_ONCE(race->writer->stop, true);
-	layers_clear_all(race->g.vm);
-	sem_post(&race->go);
-	while (pthread_timedjoin_np(race->thread, NULL, &until)) {
-		race->interrupted = true;
-		pthread_kill(race->thread, SIGUSR1);
-		until = deadline();
-	}
+	kvm_pthread_join(race->thread, NULL);
 	kvm_vm_free(race->g.vm);
-	return race->lost;
 }
 
 /* Which pages a batch denies, one entry for each, in layers and an order that are random. */
@@ -200,20 +163,17 @@ static u32 random_batch(struct kvm_memory_attributes_entry *entries, u64 *denied
 	return nr;
 }
 
-/* False if the vCPU was lost. */
-static bool run_round(struct race *race)
+static void run_round(struct race *race)
 {
 	struct kvm_memory_attributes_entry entries[RACE_PAGES];
 	u64 was[RACE_PAGES], denied, page;
 	u32 nr = random_batch(entries, &denied);
 
-	if (!wait_progress(race))
-		return false;
+	wait_progress(race);
 	layers_batch(race->g.vm, entries, nr);
 	for (page = 0; page < RACE_PAGES; page++)
 		was[page] = READ_ONCE(*rwx_hva(&race->g, page));
-	if (!wait_stopped(race))
-		return false;
+	wait_stopped(race);
 
 	page = READ_ONCE(race->writer->page);
 	TEST_ASSERT(race->flags == KVM_MEMORY_EXIT_FLAG_WRITE &&
@@ -230,7 +190,6 @@ static bool run_round(struct race *race)
 		entries[i].attributes = 0;
 	layers_batch(race->g.vm, entries, nr);
 	sem_post(&race->go);
-	return true;
 }
 
 FIXTURE(race) {
@@ -246,22 +205,14 @@ FIXTURE_TEARDOWN(race)
 
 TEST_F_TIMEOUT(race, no_write_arrives_after_the_batch, 600)
 {
-	u64 round = 0, rounds = kma_steps(ROUNDS, DEBUG_SHARE);
+	u64 rounds = kma_steps(ROUNDS, DEBUG_SHARE);
+	struct race race;
 
 	kma_random_init();
-	for (int attempt = 0; attempt < KMA_ATTEMPTS; attempt++) {
-		struct race race;
-
-		race_start(&race);
-		while (round < rounds && run_round(&race))
-			round++;
-		if (!race_end(&race))
-			return;
-		/* The runner counts these lines. */
-		ksft_print_msg("retry: the emulation lost a vCPU, %lu of %lu rounds are done\n",
-			       round, rounds);
-	}
-	TEST_FAIL("the vCPU was lost %d times", KMA_ATTEMPTS);
+	race_start(&race);
+	for (u64 round = 0; round < rounds; round++)
+		run_round(&race);
+	race_end(&race);
 }
 
 /* --- memslots --- */

@@ -19,7 +19,6 @@
 #include <asm/barrier.h>
 
 #include "kvm_memattr_age.h"
-#include "kvm_memattr_lost.h"
 #include "kvm_memattr_random.h"
 #include "kvm_memattr_rwx_huge.h"
 
@@ -35,8 +34,6 @@
 #define TIMES		4000
 /* Of sets, in which each vCPU gets on. */
 #define STRIDE		4
-/* A vCPU that is lost after so many is lost once in a while, as is to be expected. */
-#define MANY_SETS	500
 /* For a vCPU to get on: far longer than it takes. */
 #define SECONDS		20
 
@@ -137,8 +134,6 @@ struct side {
 	u64 data[PAGES];
 	/* Exits so far, for the one that sets. */
 	u64 exits;
-	bool interrupted;
-	bool lost;
 	struct {
 		u64 accesses, denied, checked, exact;
 	} nr;
@@ -253,13 +248,8 @@ static void draw_batch(struct side *s)
 		};
 }
 
-enum end {
-	SYNC,
-	DENIED,
-	LOST,
-};
-
-static enum end run(struct side *s)
+/* Up to the next batch. False if an access is denied before that. */
+static bool run(struct side *s)
 {
 	struct kvm_vcpu *vcpu = s->vcpu;
 	struct ucall uc;
@@ -267,18 +257,14 @@ static enum end run(struct side *s)
 
 	WRITE_ONCE(s->exits, s->exits + 1);
 	if (ret && errno == EFAULT && vcpu->run->exit_reason == KVM_EXIT_MEMORY_FAULT)
-		return DENIED;
+		return false;
 
-	if ((!ret || errno == EINTR) && kma_is_lost(vcpu, s->interrupted)) {
-		WRITE_ONCE(s->lost, true);
-		return LOST;
-	}
 	TEST_ASSERT(!ret, "vCPU %u stopped: errno %d exit %u (%s)", vcpu->id, errno,
 		    vcpu->run->exit_reason, exit_reason_str(vcpu->run->exit_reason));
 
 	switch (get_ucall(vcpu, &uc)) {
 	case UCALL_SYNC:
-		return SYNC;
+		return true;
 	case UCALL_ABORT:
 		REPORT_GUEST_ASSERT(uc);
 	default:
@@ -287,14 +273,12 @@ static enum end run(struct side *s)
 	}
 }
 
-/* False if it's over: the vCPU was lost. */
-static bool run_batch(struct side *s)
+static void run_batch(struct side *s)
 {
 	struct batch *b = s->batch;
 	u64 i = 0;
-	enum end end;
 
-	while ((end = run(s)) == DENIED) {
+	while (!run(s)) {
 		for (; i < b->at; i++)
 			check_made(s, &b->list[i]);
 		check_made(s, &b->list[i]);
@@ -306,14 +290,12 @@ static bool run_batch(struct side *s)
 			continue;
 		}
 		vcpu_regs_set(s->vcpu, &s->entry);
-		end = run(s);
-		TEST_ASSERT(end != DENIED, "vCPU %u exits for what it has given up", s->vcpu->id);
-		return end == SYNC;
+		TEST_ASSERT(run(s), "vCPU %u exits for what it has given up", s->vcpu->id);
+		return;
 	}
 
-	for (; i < b->nr && end == SYNC; i++)
+	for (; i < b->nr; i++)
 		check_made(s, &b->list[i]);
-	return end == SYNC;
 }
 
 static void *side_thread(void *arg)
@@ -321,12 +303,10 @@ static void *side_thread(void *arg)
 	struct side *s = arg;
 
 	kma_random_init_thread(s->vcpu->id + 1);
-	if (run(s) != SYNC)
-		return NULL;
+	TEST_ASSERT(run(s), "vCPU %u exits before its first batch", s->vcpu->id);
 	while (!READ_ONCE(s->f->stop)) {
 		draw_batch(s);
-		if (!run_batch(s))
-			return NULL;
+		run_batch(s);
 	}
 	return NULL;
 }
@@ -338,7 +318,7 @@ static void start(struct fuzz *f, u32 type, u64 steps)
 	struct kvm_vcpu *vcpus[RWX_VCPUS];
 	struct rwx_guest *g = &f->g;
 
-	*f = (struct fuzz) { .sets = calloc(steps, sizeof(*f->sets)) };
+	f->sets = calloc(steps, sizeof(*f->sets));
 	TEST_ASSERT(f->sets, "no memory for %lu sets", steps);
 	g->gpa = KMA_GPA;
 	g->nr_pages = PAGES;
@@ -394,62 +374,36 @@ static u64 now(void)
 	return ts.tv_sec;
 }
 
-/* The vCPU exits @nr times, or it's lost: false. */
-static bool wait_exits(struct side *s, u64 nr)
+static void wait_exit(struct side *s)
 {
-	u64 until = now() + SECONDS, wanted = READ_ONCE(s->exits) + nr;
+	u64 until = now() + SECONDS, exits = READ_ONCE(s->exits);
 
-	while (READ_ONCE(s->exits) < wanted) {
-		if (READ_ONCE(s->lost))
-			return false;
-		if (now() > until) {
-			TEST_ASSERT(!s->interrupted, "vCPU %u does not go on, and isn't lost",
-				    s->vcpu->id);
-			s->interrupted = true;
-			pthread_kill(s->thread, SIGUSR1);
-			until = now() + SECONDS;
-		}
+	while (READ_ONCE(s->exits) == exits) {
+		TEST_ASSERT(now() <= until, "vCPU %u does not go on", s->vcpu->id);
 		usleep(50);
 	}
-	return true;
 }
 
-static bool all_go_on(struct fuzz *f)
+static void all_go_on(struct fuzz *f)
 {
 	for (int i = 0; i < RWX_VCPUS; i++)
-		if (!wait_exits(&f->sides[i], 1))
-			return false;
-	return true;
+		wait_exit(&f->sides[i]);
 }
 
-/* Frees the VM. True if a vCPU was lost. */
-static bool stop(struct fuzz *f)
+/* Frees the VM. */
+static void stop(struct fuzz *f)
 {
-	bool lost = false;
-
 	WRITE_ONCE(f->stop, true);
-	for (int i = 0; i < RWX_VCPUS; i++) {
-		struct side *s = &f->sides[i];
-		struct timespec until;
+	for (int i = 0; i < RWX_VCPUS; i++)
+		kvm_pthread_join(f->sides[i].thread, NULL);
 
-		clock_gettime(CLOCK_REALTIME, &until);
-		until.tv_sec += SECONDS;
-		while (pthread_timedjoin_np(s->thread, NULL, &until)) {
-			s->interrupted = true;
-			pthread_kill(s->thread, SIGUSR1);
-			until.tv_sec += SECONDS;
-		}
-		lost |= s->lost;
-	}
-
-	for (int i = 0; i < RWX_VCPUS && !lost; i++)
+	for (int i = 0; i < RWX_VCPUS; i++)
 		for (u64 page = 0; page < PAGES; page++)
 			TEST_ASSERT(*data_of(&f->sides[i], page) == f->sides[i].data[page],
 				    "in the end page %lu holds %lx for vCPU %d, not %lx", page,
 				    *data_of(&f->sides[i], page), i, f->sides[i].data[page]);
 	kvm_vm_free(f->g.vm);
 	free(f->sets);
-	return lost;
 }
 
 static void print_side(struct side *s, const char *name, u64 sets)
@@ -493,26 +447,18 @@ TEST_F_TIMEOUT(smp, some_word_in_force_accounts_for_every_outcome, 100000)
 	static struct fuzz fuzz;
 	struct fuzz *f = &fuzz;
 	u64 steps = kma_steps(STEPS, DEBUG_SHARE);
-	int attempts = 0;
-	u64 step;
 
 	kma_random_init();
-	kma_interrupt_by_signal();
-	for (; attempts < KMA_ATTEMPTS; attempts = step < MANY_SETS ? attempts + 1 : 0) {
-		step = 0;
-		start(f, variant->type, steps);
-		while (step < steps && (step % STRIDE || all_go_on(f)))
-			one_set(f, step++);
-		steps -= step;
-
-		for (int i = 0; i < RWX_VCPUS; i++)
-			print_side(&f->sides[i], variant->name, step);
-		if (!stop(f))
-			return;
-		/* The runner counts these lines. */
-		ksft_print_msg("retry: the emulation lost a vCPU, %lu sets are left\n", steps);
+	start(f, variant->type, steps);
+	for (u64 step = 0; step < steps; step++) {
+		if (step % STRIDE == 0)
+			all_go_on(f);
+		one_set(f, step);
 	}
-	TEST_FAIL("a vCPU was lost %d times in a row", KMA_ATTEMPTS);
+
+	for (int i = 0; i < RWX_VCPUS; i++)
+		print_side(&f->sides[i], variant->name, steps);
+	stop(f);
 }
 
 TEST_HARNESS_MAIN

@@ -11,7 +11,6 @@
 /* seconds: release 300, debug 1800 */
 #include <semaphore.h>
 
-#include "kvm_memattr_lost.h"
 #include "kvm_memattr_random.h"
 #include "kvm_memattr_rwx_huge.h"
 #include "kvm_memattr_rwx_log.h"
@@ -79,8 +78,6 @@ struct race {
 	/* Set by the vCPU's thread before it says that it has stopped. */
 	u64 gpa;
 	u64 flags;
-	bool interrupted;
-	bool lost;
 };
 
 static void *hammer_thread(void *arg)
@@ -97,17 +94,11 @@ static void *hammer_thread(void *arg)
 			race->gpa = vcpu->run->memory_fault.gpa;
 			race->flags = vcpu->run->memory_fault.flags;
 			sem_post(&race->stopped);
-			while (sem_wait(&race->go))
-				;
+			sem_wait(&race->go);
 			continue;
 		}
 
-		if ((!ret || errno == EINTR) && kma_is_lost(vcpu, race->interrupted)) {
-			WRITE_ONCE(race->lost, true);
-			sem_post(&race->stopped);
-			return NULL;
-		}
-		TEST_ASSERT(!ret, "the vCPU stopped: errno %d exit %u (%s)", errno,
+		TEST_ASSERT(!ret, "vCPU %u stopped: errno %d exit %u (%s)", vcpu->id, errno,
 			    vcpu->run->exit_reason,
 			    exit_reason_str(vcpu->run->exit_reason));
 
@@ -117,7 +108,8 @@ static void *hammer_thread(void *arg)
 		case UCALL_ABORT:
 			REPORT_GUEST_ASSERT(uc);
 		default:
-			TEST_FAIL("the vCPU stopped: exit %u (%s)", vcpu->run->exit_reason,
+			TEST_FAIL("vCPU %u stopped: exit %u (%s)", vcpu->id,
+				  vcpu->run->exit_reason,
 				  exit_reason_str(vcpu->run->exit_reason));
 		}
 	}
@@ -158,7 +150,6 @@ static void start_races(struct race *races, int nr, u32 type, const struct racer
 		rwx_log_set(log, true);
 	}
 	virt_map_level(g.vm, g.gpa, g.gpa, g.nr_pages * PAGE_SIZE, PG_LEVEL_2M);
-	kma_interrupt_by_signal();
 
 	for (int i = 0; i < nr; i++) {
 		struct race *race = &races[i];
@@ -182,25 +173,15 @@ static struct timespec deadline(void)
 	return until;
 }
 
-/* False if the vCPU was lost. */
-static bool wait_stopped(struct race *race)
+static void wait_stopped(struct race *race)
 {
 	struct timespec until = deadline();
-	bool interrupted = false;
 
-	while (sem_timedwait(&race->stopped, &until)) {
-		if (errno == EINTR)
-			continue;
-		TEST_ASSERT(!interrupted, "the vCPU goes on without the right, and isn't lost");
-		race->interrupted = true;
-		interrupted = true;
-		pthread_kill(race->thread, SIGUSR1);
-		until = deadline();
-	}
-	return !race->lost;
+	TEST_ASSERT(!sem_timedwait(&race->stopped, &until),
+		    "vCPU %u goes on without the right", race->g.vcpu->id);
 }
 
-static bool wait_progress(struct race *race)
+static void wait_progress(struct race *race)
 {
 	struct hammer *h = hammer_of(race);
 	struct timespec until = deadline(), now;
@@ -208,21 +189,14 @@ static bool wait_progress(struct race *race)
 
 	/* A whole round, i.e. all pages. */
 	while (READ_ONCE(h->rounds) < rounds + 2) {
-		if (READ_ONCE(race->lost))
-			return false;
 		TEST_ASSERT(sem_trywait(&race->stopped),
 			    "the vCPU exits with flags 0x%lx for 0x%lx, which is allowed",
 			    race->flags, race->gpa);
 		clock_gettime(CLOCK_REALTIME, &now);
-		if (now.tv_sec > until.tv_sec) {
-			TEST_ASSERT(!race->interrupted, "the vCPU does not go on, and isn't lost");
-			race->interrupted = true;
-			pthread_kill(race->thread, SIGUSR1);
-			until = deadline();
-		}
+		TEST_ASSERT(now.tv_sec <= until.tv_sec, "vCPU %u does not go on",
+			    race->g.vcpu->id);
 		usleep(100);
 	}
-	return true;
 }
 
 static const u64 words_that_deny[RWX_NR_OPS][3] = {
@@ -290,24 +264,21 @@ static void assert_clean(struct rwx_log *log, u64 first, u64 nr)
 		rwx_log_assert(log, page, false);
 }
 
-/* False if the vCPU was lost. */
-static bool run_round(struct race *race, struct rwx_log *log)
+static void run_round(struct race *race, struct rwx_log *log)
 {
 	u64 values[RACE_PAGES];
 	u64 first = kma_random_below(RACE_PAGES), nr = kma_random_log(RACE_PAGES - first);
 	u64 word = words_that_deny[race->op][kma_random_below(3)];
 	struct rwx_guest *g = &race->g;
 
-	if (!wait_progress(race))
-		return false;
+	wait_progress(race);
 	/* Writes then race as fast page faults. */
 	if (log)
 		rwx_log_fetch(log);
 
 	rwx_set(g, first, nr, word);
 	set_trap(race, first, nr, values);
-	if (!wait_stopped(race))
-		return false;
+	wait_stopped(race);
 	assert_stopped(race, first, nr, word);
 	clear_trap(race, first, nr, values);
 	TEST_ASSERT(!READ_ONCE(hammer_of(race)->leaks), "the guest has read the secret");
@@ -317,14 +288,13 @@ static bool run_round(struct race *race, struct rwx_log *log)
 
 	rwx_set(g, first, nr, 0);
 	sem_post(&race->go);
-	return true;
 }
 
 /*
  * Each vCPU stops for what is denied to it, the others go on meanwhile, and all of
- * them do afterwards. False if a vCPU was lost.
+ * them do afterwards.
  */
-static bool run_pair_round(struct race *races, struct rwx_log *log)
+static void run_pair_round(struct race *races, struct rwx_log *log)
 {
 	u64 first = kma_random_below(RACE_PAGES), nr = kma_random_log(RACE_PAGES - first);
 	u64 word = kma_restrictions[1 + kma_random_below(ARRAY_SIZE(kma_restrictions) - 1)];
@@ -335,8 +305,7 @@ static bool run_pair_round(struct race *races, struct rwx_log *log)
 	for (int i = 0; i < RWX_VCPUS; i++) {
 		stops[i] = rwx_denied_flag(word, races[i].op) &&
 			   hammer_of(&races[i])->first == 0;
-		if (!wait_progress(&races[i]))
-			return false;
+		wait_progress(&races[i]);
 	}
 	if (log)
 		rwx_log_fetch(log);
@@ -349,22 +318,20 @@ static bool run_pair_round(struct race *races, struct rwx_log *log)
 	for (int i = 0; i < RWX_VCPUS; i++) {
 		if (!stops[i])
 			continue;
-		if (!wait_stopped(&races[i]))
-			return false;
+		wait_stopped(&races[i]);
 		assert_stopped(&races[i], first, nr, word);
 		/* At times it tries once more, with the other where it is. */
 		if (i != again)
 			continue;
 		sem_post(&races[i].go);
-		if (!wait_stopped(&races[i]))
-			return false;
+		wait_stopped(&races[i]);
 		assert_stopped(&races[i], first, nr, word);
 	}
 	for (int i = 0; i < RWX_VCPUS; i++) {
 		if (stops[i])
 			clear_trap(&races[i], first, nr, values[i]);
-		else if (!wait_progress(&races[i]))
-			return false;
+		else
+			wait_progress(&races[i]);
 	}
 
 	if (log && word & KMA_NW)
@@ -374,59 +341,34 @@ static bool run_pair_round(struct race *races, struct rwx_log *log)
 	for (int i = 0; i < RWX_VCPUS; i++)
 		if (stops[i])
 			sem_post(&races[i].go);
-	return true;
 }
 
-/* Frees the VM. True if a vCPU was lost. */
-static bool end_races(struct race *races, int nr)
+/* Frees the VM. */
+static void end_races(struct race *races, int nr)
 {
-	struct rwx_guest *g = &races[0].g;
-	bool lost = false;
-
 	for (int i = 0; i < nr; i++)
 		WRITE_ONCE(hammer_of(&races[i])->stop, true);
-	/* One may have stopped, or stop, as another was lost. */
-	rwx_set(g, 0, RACE_PAGES, 0);
 	for (int i = 0; i < nr; i++)
-		sem_post(&races[i].go);
-
-	for (int i = 0; i < nr; i++) {
-		struct timespec until = deadline();
-
-		while (pthread_timedjoin_np(races[i].thread, NULL, &until)) {
-			races[i].interrupted = true;
-			pthread_kill(races[i].thread, SIGUSR1);
-			until = deadline();
-		}
-		lost |= races[i].lost;
-	}
-	kvm_vm_free(g->vm);
-	return lost;
+		kvm_pthread_join(races[i].thread, NULL);
+	kvm_vm_free(races[0].g.vm);
 }
 
 static void run_races(int nr, u32 type, const struct racer *racers, enum how_logged how)
 {
-	int round = 0, rounds = nr == 1 ? RACE_ROUNDS : PAIR_ROUNDS;
 	struct rwx_log the_log = {}, *log = how == NO_LOG ? NULL : &the_log;
+	int rounds = nr == 1 ? RACE_ROUNDS : PAIR_ROUNDS;
 	struct race races[RWX_VCPUS];
-	bool lost;
 
 	kma_random_init();
-	for (int attempt = 0; attempt < KMA_ATTEMPTS; attempt++) {
-		start_races(races, nr, type, racers, how, log);
-		while (round < rounds &&
-		       (nr == 1 ? run_round(races, log) : run_pair_round(races, log)))
-			round++;
-
-		lost = end_races(races, nr);
-		rwx_log_free(&the_log);
-		if (!lost)
-			return;
-		/* The runner counts these lines. */
-		ksft_print_msg("retry: the emulation lost a vCPU, %d of %d rounds are done\n",
-			       round, rounds);
+	start_races(races, nr, type, racers, how, log);
+	for (int round = 0; round < rounds; round++) {
+		if (nr == 1)
+			run_round(races, log);
+		else
+			run_pair_round(races, log);
 	}
-	TEST_FAIL("the vCPU was lost %d times", KMA_ATTEMPTS);
+	end_races(races, nr);
+	rwx_log_free(&the_log);
 }
 
 static void run_race(u32 type, enum rwx_op op, enum how_logged how)

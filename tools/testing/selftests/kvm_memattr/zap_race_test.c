@@ -6,7 +6,6 @@
  * has not put a huge page over the boundary.
  */
 #include "kvm_memattr_huge.h"
-#include "kvm_memattr_lost.h"
 
 /* A module that forgets its invalidation range is found within 25 rounds. */
 #define RACE_ROUNDS	200
@@ -14,9 +13,6 @@
 /* The pages of the first block that a race is about. */
 #define MIDDLE_FIRST	200
 #define MIDDLE_PAGES	100
-
-/* A race that has lost its second vCPU goes on from where that was last seen at work. */
-#define RACE_STOP_SECONDS	4
 
 static struct {
 	u64 stop;
@@ -53,16 +49,11 @@ struct race {
 	struct userspace_mem_region *region;
 	struct kvm_vm *vm;
 	pthread_t thread;
-	/* Rounds that were run with the second vCPU at work. */
-	int rounds;
-	bool interrupted;
-	bool lost;
 };
 
 static void *hammer_thread(void *arg)
 {
-	struct race *race = arg;
-	struct kvm_vcpu *vcpu = race->vcpus[1];
+	struct kvm_vcpu *vcpu = arg;
 	struct ucall uc;
 	int ret;
 
@@ -73,11 +64,6 @@ static void *hammer_thread(void *arg)
 		if (ret && errno == EFAULT && hammer.any_kind &&
 		    vcpu->run->exit_reason == KVM_EXIT_MEMORY_FAULT)
 			continue;
-
-		if ((!ret || errno == EINTR) && kma_is_lost(vcpu, race->interrupted)) {
-			WRITE_ONCE(race->lost, true);
-			return NULL;
-		}
 
 		TEST_ASSERT(!ret, "the vCPU beside the race stopped: rc %d errno %d exit %u (%s)",
 			    ret, errno, vcpu->run->exit_reason,
@@ -98,73 +84,34 @@ static void *hammer_thread(void *arg)
 
 static void start_race(struct race *race)
 {
-	*race = (struct race) { .rounds = race->rounds };
-	hammer.stop = false;
-	hammer.rounds = 0;
-
 	race->vm = kma_huge_guest(2, race->vcpus, hammer_guest_code);
 	race->region = memslot2region(race->vm, KMA_SLOT);
 	sync_global_to_guest(race->vm, hammer);
 
-	kma_interrupt_by_signal();
-	kvm_pthread_create(&race->thread, NULL, hammer_thread, race);
+	kvm_pthread_create(&race->thread, NULL, hammer_thread, race->vcpus[1]);
 }
 
 static void stop_race(struct race *race)
 {
-	struct timespec until;
-
 	WRITE_ONCE(*(u64 *)addr_gva2hva(race->vm, (gva_t)&hammer.stop), true);
-
-	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_sec += RACE_STOP_SECONDS;
-	if (pthread_timedjoin_np(race->thread, NULL, &until)) {
-		WRITE_ONCE(race->interrupted, true);
-		pthread_kill(race->thread, SIGUSR1);
-		kvm_pthread_join(race->thread, NULL);
-	}
+	kvm_pthread_join(race->thread, NULL);
 
 	sync_global_from_guest(race->vm, hammer);
+	TEST_ASSERT(hammer.rounds, "the vCPU beside the race did nothing");
 	kvm_vm_free(race->vm);
 }
 
 /* One round of a race. */
 typedef void (*round_fn_t)(struct race *race, int round);
 
-/* A vCPU that is lost does not always say so, but it does not get on. */
-static void run_rounds(struct race *race, round_fn_t run_round)
-{
-	u64 *at_work = addr_gva2hva(race->vm, (gva_t)&hammer.rounds);
-	u64 seen = 0;
-
-	for (int round = race->rounds; round < RACE_ROUNDS && !READ_ONCE(race->lost); round++) {
-		run_round(race, round);
-		if (READ_ONCE(*at_work) != seen) {
-			seen = READ_ONCE(*at_work);
-			race->rounds = round + 1;
-		}
-	}
-}
-
 static void run_race(round_fn_t run_round)
 {
-	struct race race = {};
+	struct race race;
 
-	for (int attempt = 0; attempt < KMA_ATTEMPTS; attempt++) {
-		start_race(&race);
-		run_rounds(&race, run_round);
-		stop_race(&race);
-
-		if (!race.lost) {
-			TEST_ASSERT(race.rounds || hammer.rounds,
-				    "the vCPU beside the race did nothing");
-			return;
-		}
-		/* The runner counts these lines. */
-		ksft_print_msg("retry: the emulation lost a vCPU, %d of %d rounds are done\n",
-			       race.rounds, RACE_ROUNDS);
-	}
-	TEST_FAIL("the vCPU beside the race was lost %d times", KMA_ATTEMPTS);
+	start_race(&race);
+	for (int round = 0; round < RACE_ROUNDS; round++)
+		run_round(&race, round);
+	stop_race(&race);
 }
 
 FIXTURE(race) {
