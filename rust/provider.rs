@@ -149,8 +149,9 @@ pub(crate) trait Provider: ModuleMetadata + Sized + 'static {
     /// A slot is about to be installed, with slots_lock held.
     fn slot_init(vm: VmRef<'_, Self::Vm>, slot: NewSlot<'_>);
 
-    /// The first part of a range, at or after a gfn, that can have a mapping of a kind to be
-    /// zapped. With mmu_lock held: RCU only.
+    /// The first part of a range, at or after a gfn, that can have a mapping of a kind to be zapped:
+    /// its first page and the page after it. An empty part is one up to which there's no such
+    /// mapping, after which others may have the lock. With mmu_lock held: RCU only.
     fn next_zap(vm: VmRef<'_, Self::Vm>, zap: &ZapRequest<'_>, from: Gfn) -> Option<(Gfn, Gfn)>;
 
     /// An inode is being created, with the flags of KVM_CREATE_GUEST_MEMFD. May sleep.

@@ -104,8 +104,7 @@ impl Provider for KvmMemattr {
     }
 
     fn next_zap(vm: VmRef<'_, vm::Vm>, zap: &ZapRequest<'_>, from: Gfn) -> Option<(Gfn, Gfn)> {
-        let part = zap::next(zap, from, vm.kvm.has_private_mem(), vm.state.shared())?;
-        Some((part.start(), part.end()))
+        zap::next(zap, from, vm.kvm.has_private_mem(), vm.state.shared())
     }
 
     fn gmem_create(vm: VmRef<'_, vm::Vm>, flags: u64) -> Result<Pin<KBox<gmem::Gmem>>> {

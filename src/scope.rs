@@ -12,7 +12,8 @@ use crate::{
     range::GfnRange,
     runs::{
         rest_from,
-        Runs, //
+        Runs,
+        RUNS_AT_ONCE, //
     },
 };
 
@@ -105,9 +106,14 @@ pub(crate) struct SlotKind {
     pub(crate) private_mem: bool,
 }
 
-/// The first part of `range`, at or after `from`, that can have a mapping that `scope` is about.
+/// The first part of `range`, at or after `from`, that can have a mapping that `scope` is about, as its
+/// first page and the page after it.
 ///
-/// Where that's not known, all of the range is answered: KVM's own slots have no attributes, and in
+/// Whoever asks holds mmu_lock, and spares as many runs as there are boundaries. So an empty part is
+/// answered where none of the next [`RUNS_AT_ONCE`] runs is concerned, up to which nothing is to be
+/// zapped: a chance to let others have the lock, and to ask for the rest.
+///
+/// Where it's not known, all of the range is answered: KVM's own slots have no attributes, and in
 /// a slot that a guest_memfd backs alone both kinds of mappings come from the file, so that an
 /// invalidation of the file must not spare pages for their attributes.
 pub(crate) fn next_part(
@@ -116,15 +122,20 @@ pub(crate) fn next_part(
     runs: &impl Runs,
     range: &GfnRange,
     from: Gfn,
-) -> Option<GfnRange> {
+) -> Option<(Gfn, Gfn)> {
     let rest = rest_from(range, from)?;
 
     if !slot.user || slot.gmem_only || !slot.private_mem || scope == ZapScope::BOTH {
-        return Some(rest);
+        return Some((rest.start(), rest.end()));
     }
-    runs.runs(&rest)
-        .find(|run| scope.concerns(run.word.is_private()))
-        .map(|run| run.range)
+    let mut spared = rest.start();
+    for run in runs.runs(&rest).take(RUNS_AT_ONCE) {
+        if scope.concerns(run.word.is_private()) {
+            return Some((run.range.start(), run.range.end()));
+        }
+        spared = run.range.end();
+    }
+    (spared < rest.end()).then_some((spared, spared))
 }
 
 /// The types of VMs that KVM has on x86.
@@ -194,7 +205,7 @@ mod tests {
         let mut from = all.start();
         for (start, end) in want {
             let part = next_part(scope, slot, &pages, &all, from);
-            if part != Some(range(*start, *end)) {
+            if part != Some((Gfn::new(*start), Gfn::new(*end))) {
                 return false;
             }
             from = Gfn::new(*end);
@@ -205,6 +216,30 @@ mod tests {
     #[test]
     fn notifier_zaps_shared_only() {
         assert!(parts(ZapScope::SHARED, USER, &[(1, 2), (4, 5), (6, 8)]));
+    }
+
+    #[test]
+    fn sparing_many_runs_gives_others_a_chance() {
+        const NR: usize = 2 * RUNS_AT_ONCE + 2;
+        static PAGES: [u8; NR] = {
+            let mut pages = [b'.'; NR];
+            let mut n = 0;
+            while n < NR {
+                pages[n] = b'W';
+                n += 2;
+            }
+            pages[NR - 1] = b'P';
+            pages
+        };
+        let (pages, all) = (Pages(&PAGES), range(0, NR as u64));
+        let next = |from| next_part(ZapScope::PRIVATE, USER, &pages, &all, from);
+
+        let (once, last) = (Gfn::new(RUNS_AT_ONCE as u64), Gfn::new(NR as u64 - 1));
+        let twice = Gfn::new(2 * RUNS_AT_ONCE as u64);
+        assert!(next(all.start()) == Some((once, once)));
+        assert!(next(once) == Some((twice, twice)));
+        assert!(next(twice) == Some((last, all.end())));
+        assert!(next(all.end()).is_none());
     }
 
     #[test]

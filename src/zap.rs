@@ -151,13 +151,13 @@ fn steps<'a>(
 }
 
 /// The first part, at or after `from`, of what KVM is about to zap that can have a mapping of the
-/// kind that the zap is about.
+/// kind that the zap is about. See [`next_part`].
 pub(crate) fn next(
     request: &ZapRequest<'_>,
     from: Gfn,
     private_mem: bool,
     vm: &Shared,
-) -> Option<GfnRange> {
+) -> Option<(Gfn, Gfn)> {
     let scope = request.filter.into();
     let range = GfnRange::new(request.start, request.end)?;
     let slot = SlotKind {
@@ -181,7 +181,7 @@ pub(crate) fn next(
         .flatten()
         .unwrap_or_else(|| next_part(scope, slot, &vm.store, &range, from));
 
-    let resumed = part.map_or(range.end(), |part| part.start());
+    let resumed = part.map_or(range.end(), |(start, _)| start);
     if let Some(kept) = GfnRange::new(from, resumed) {
         vm.stats.kept(kept.nr_pages());
     }
