@@ -5,9 +5,9 @@
 //! C headers: [`include/linux/fs.h`](srctree/include/linux/fs.h), `include/linux/kvm_mem_attr.h` of
 //! the host series.
 //!
-//! Locks are taken in the order: 1. invalidate lock, 2. mmu_lock. With the invalidate lock held
-//! nothing is copied from or to userspace, and no folio's lock is waited for: a page fault on the file
-//! takes the invalidate lock, and so does whoever handles a memory error, with the folio locked.
+//! Locks are taken in the order: 1. invalidate lock, 2. a folio's lock, or mmu_lock. With the
+//! invalidate lock held nothing is copied from or to userspace, as a page fault on the file takes it.
+//! Whoever handles a memory error lets go of the folio's lock first, which the host series sees to.
 
 use super::{
     bindings,

@@ -259,8 +259,9 @@ impl<'a> Plan<'a> {
         let Some(rest) = rest_from(&self.hull, from) else {
             return ControlFlow::Continue(());
         };
-        changed(&self.gmem.store, &rest, Change::to(self.word))
-            .try_for_each(|run| guard.folios(run.range.start(), run.range.end(), &mut look))
+        let stored = Unhurried(&self.gmem.store, cond_resched);
+        let mut runs = changed(&stored, &rest, Change::to(self.word));
+        runs.try_for_each(|run| guard.folios(run.range.start(), run.range.end(), &mut look))
     }
 
     /// Finds the first folio of the pages that change, from `from` on, that `is` true of. There may be

@@ -103,6 +103,19 @@ TEST_F(slots, attributes_changed_while_there_is_no_slot_hold_when_there_is)
 	assert_middle_is_private(g->vm, g->gpa);
 }
 
+/* KVM has noted in its page tables that there's a device. */
+TEST_F(slots, page_read_while_there_is_no_slot_is_private_memory_afterwards)
+{
+	struct kma_guest *g = &self->g;
+
+	vm_mem_region_delete(g->vm, KMA_SLOT);
+	kma_read_device(g, 5);
+	kma_set(g->vm, g->gpa, KMA_SIZE, KMA_PRIVATE);
+	kma_add_slot(g, KVM_MEM_GUEST_MEMFD, -1);
+	kma_write(g, KMA_ALL, KMA_KIND_PRIVATE);
+	kma_look(g, KMA_SEEN(.private = KMA_ALL));
+}
+
 TEST_F(slots, moved_slot_leaves_them_where_they_are)
 {
 	struct kma_guest *g = &self->g;

@@ -123,6 +123,20 @@ TEST_F(caps, files_are_shared_at_first_if_they_can_be_mapped)
 	/* Nothing of it is ever mapped where memory is shared. */
 	assert_created_with(self->protected, GUEST_MEMFD_FLAG_INIT_SHARED, KMA_PRIVATE);
 	assert_supported(self->protected, GUEST_MEMFD_FLAG_INIT_SHARED, 0);
+
+	assert_created_with(self->plain, 0, KMA_PRIVATE);
+	assert_created_with(self->plain, GUEST_MEMFD_FLAG_MMAP, KMA_PRIVATE);
+	assert_created_with(self->plain, GMEM_SHARED, 0);
+	assert_created_with(self->plain, GUEST_MEMFD_FLAG_INIT_SHARED, 0);
+}
+
+TEST_F(caps, file_that_is_not_mappable_is_shared_for_good_without_private_memory)
+{
+	int fd = vm_create_guest_memfd(self->plain, KMA_SIZE, GUEST_MEMFD_FLAG_INIT_SHARED);
+
+	GMEM_ASSERT_FAILS(EPERM, 0, fd, 0, KMA_SIZE, 0, 0);
+	GMEM_ASSERT_FAILS(EINVAL, GMEM_UNWRITTEN, fd, 0, KMA_SIZE, KMA_PRIVATE, 0);
+	kvm_close(fd);
 }
 
 TEST_F(caps, each_flag_of_files_can_be_had_without_private_memory)

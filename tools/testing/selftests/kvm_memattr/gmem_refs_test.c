@@ -280,13 +280,13 @@ FIXTURE_VARIANT(batch) {
 };
 
 FIXTURE_VARIANT_ADD(batch, other_cpu) {
-	.uses = 1,
-	.converts = 0,
+	.uses = 2,
+	.converts = 1,
 };
 
 FIXTURE_VARIANT_ADD(batch, same_cpu) {
-	.uses = 0,
-	.converts = 0,
+	.uses = 1,
+	.converts = 1,
 };
 
 FIXTURE_SETUP(batch)

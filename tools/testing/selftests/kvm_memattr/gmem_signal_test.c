@@ -10,6 +10,8 @@
 
 #define PAGES		16384
 #define DEBUG_SHARE	4
+/* So many get done at least. */
+#define LEAST_PAGES	64
 
 #define PERIOD_US	1000
 #define ATTEMPTS	50
@@ -154,8 +156,8 @@ static u64 convert(struct big *b, u64 page, u64 attributes, u64 policy)
 	if (!__gmem_ioctl(b->fd, &attr))
 		return b->pages;
 	TEST_ASSERT(errno == EINTR, "%s at 0x%llx", strerror(errno), attr.error_offset);
-	TEST_ASSERT(!(attr.error_offset % PAGE_SIZE) && attr.error_offset > attr.offset &&
-		    attr.error_offset < b->size,
+	TEST_ASSERT(!(attr.error_offset % PAGE_SIZE) && attr.error_offset < b->size &&
+		    attr.error_offset >= attr.offset + LEAST_PAGES * PAGE_SIZE,
 		    "EINTR at 0x%llx of [0x%llx, 0x%lx)", attr.error_offset, attr.offset, b->size);
 	return attr.error_offset / PAGE_SIZE;
 }

@@ -103,6 +103,15 @@ TEST_F(slots, state_and_contents_outlive_the_slot)
 	kma_scan(&self->g, KMA_SEEN(.fresh = KMA_ALL));
 }
 
+/* KVM has noted in its page tables that there's a device. */
+TEST_F(slots, page_read_while_there_is_no_slot_is_private_memory_afterwards)
+{
+	kma_read_device(&self->g, 5);
+	add_slot(self, KMA_SLOT, KMA_GPA, 0);
+	kma_fill(&self->g, KMA_ALL, KMA_KIND_NEW);
+	kma_scan(&self->g, KMA_SEEN(.fresh = KMA_ALL));
+}
+
 TEST_F(slots, state_changes_while_there_is_no_slot)
 {
 	add_slot(self, KMA_SLOT, KMA_GPA, 0);

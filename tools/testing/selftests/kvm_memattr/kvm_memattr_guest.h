@@ -205,6 +205,16 @@ static inline void kma_write(struct kma_guest *g, u64 pages, enum kma_kind kind)
 	kma_write_by(g->vcpu, g->gpa, pages, kind);
 }
 
+/* The guest reads a page where there's no slot, i.e. a device. */
+static inline void kma_read_device(struct kma_guest *g, u64 page)
+{
+	kma_issue(g->vcpu, KMA_OP_READ, g->gpa, 1ull << page, 0);
+	vcpu_run(g->vcpu);
+	TEST_ASSERT_KVM_EXIT_REASON(g->vcpu, KVM_EXIT_MMIO);
+	TEST_ASSERT_EQ(g->vcpu->run->mmio.phys_addr, g->gpa + page * PAGE_SIZE);
+	kma_finish(g->vcpu);
+}
+
 static inline u64 kma_pages_of(const struct kma_seen *seen)
 {
 	return seen->shared | seen->private | seen->fresh | seen->zero | seen->junk;

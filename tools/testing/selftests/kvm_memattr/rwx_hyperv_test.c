@@ -99,6 +99,30 @@ TEST_F(hyperv, assist_page_is_not_cleared_while_denied)
 	refused_while_denied(&self->g, HV_X64_MSR_VP_ASSIST_PAGE, ASSIST_PAGE, false);
 }
 
+/* As by a VMM that restores a guest. */
+static void set_by_userspace_while_denied(struct rwx_guest *g, u32 msr, u64 page)
+{
+	for (int i = 0; i < ARRAY_SIZE(kma_restrictions); i++) {
+		memset(own_page(g, page), 0xee, PAGE_SIZE);
+		rwx_set(g, page, 1, kma_restrictions[i]);
+		vcpu_set_msr(g->vcpu, msr, rwx_gpa(g, page) | ENABLE);
+		TEST_ASSERT(*(u32 *)own_page(g, page) != 0xeeeeeeee, "nothing was written");
+		/* The guest goes on. */
+		own_call(g, own_do_wrmsr, HV_X64_MSR_GUEST_OS_ID, HYPERV_LINUX_OS_ID, 0);
+		rwx_set(g, page, 1, 0);
+	}
+}
+
+TEST_F(hyperv, hypercall_page_is_set_by_userspace_while_denied)
+{
+	set_by_userspace_while_denied(&self->g, HV_X64_MSR_HYPERCALL, HYPERCALL_PAGE);
+}
+
+TEST_F(hyperv, assist_page_is_set_by_userspace_while_denied)
+{
+	set_by_userspace_while_denied(&self->g, HV_X64_MSR_VP_ASSIST_PAGE, ASSIST_PAGE);
+}
+
 /* A page with the clock is given up if it can't be written, until enabled again. */
 TEST_F(hyperv, reference_tsc_page_is_not_written_while_denied)
 {

@@ -705,4 +705,40 @@ TEST_F(paravirt, nobody_returns_before_accesses_in_flight_have_ended)
 	close(uffd);
 }
 
+#define PREEMPTED_PAGE	1
+
+static u64 do_wait(u64 a, u64 b, u64 c)
+{
+	WRITE_ONCE(seen.wait, 2);
+	while (READ_ONCE(seen.wait))
+		cpu_relax();
+	return 0;
+}
+
+/*
+ * Another vCPU that finds this one marked as preempted has it flush its TLB when it
+ * runs again. It runs already, and the right to mark it was just given back.
+ */
+TEST_F(paravirt, running_vcpu_is_not_left_marked_as_preempted_once_allowed)
+{
+	struct rwx_guest *g = &self->g;
+	struct kvm_steal_time *st = own_page(g, PREEMPTED_PAGE);
+	pthread_t vcpu_thread;
+
+	enable_steal_time(g, rwx_gpa(g, PREEMPTED_PAGE));
+	rwx_set(g, PREEMPTED_PAGE, 1, KMA_NW);
+	WRITE_ONCE(st->preempted, KVM_VCPU_PREEMPTED);
+	own_issue(g, do_wait, 0, 0, 0);
+	kvm_pthread_create(&vcpu_thread, NULL, finish_thread, g);
+	while (READ_ONCE(SEEN(g)->wait) != 2)
+		usleep(1000);
+	TEST_ASSERT_EQ(READ_ONCE(st->preempted), KVM_VCPU_PREEMPTED);
+
+	rwx_set(g, PREEMPTED_PAGE, 1, 0);
+	usleep(20 * 1000);
+	TEST_ASSERT_EQ(READ_ONCE(st->preempted), 0);
+	WRITE_ONCE(SEEN(g)->wait, 0);
+	kvm_pthread_join(vcpu_thread, NULL);
+}
+
 TEST_HARNESS_MAIN

@@ -164,6 +164,35 @@ TEST_F(smm, state_is_not_saved_where_writing_is_denied_later)
 		entry(&self->g, true, kma_restrictions[i]);
 }
 
+/* The guest chooses where its state goes, which may be half in the next page. */
+TEST_F(smm, state_across_two_pages_is_not_saved_where_writing_to_either_is_denied)
+{
+	const u64 smbase = SMRAM_GPA - PAGE_SIZE + 0x100;
+	struct rwx_guest *g = &self->g;
+	u8 *state = smram(g, smbase + 0xfe00), was[0x200];
+
+	memcpy(smram(g, smbase + 0x8000), handler, sizeof(handler));
+	vcpu_set_msr(g->vcpu, MSR_IA32_SMBASE, smbase);
+	memset(was, 0xee, sizeof(was));
+
+	for (u64 page = STATE_PAGE - PAGE_SIZE; page <= STATE_PAGE; page += PAGE_SIZE) {
+		memcpy(state, was, sizeof(was));
+		smram_set(g, page, KMA_NW);
+		own_issue(g, do_nothing, 0, 0, 0);
+		inject_smi(g->vcpu);
+		rwx_assert_exit(g->vcpu, page, KVM_MEMORY_EXIT_FLAG_WRITE);
+		TEST_ASSERT(smi_pending(g) && !in_smm(g), "the SMI is lost, or it was taken");
+		TEST_ASSERT(!memcmp(state, was, sizeof(was)), "state was saved");
+		smram_set(g, page, 0);
+
+		in_handler(g, 0);
+		TEST_ASSERT(memcmp(state, was, 0x100) && memcmp(state + 0x100, was, 0x100),
+			    "no state was saved to a page");
+		handled(g);
+		TEST_ASSERT_EQ(own_finish(g), 0);
+	}
+}
+
 TEST_F(smm, state_is_not_restored_from_where_reading_is_denied)
 {
 	struct rwx_guest *g = &self->g;
