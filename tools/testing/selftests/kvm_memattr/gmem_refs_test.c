@@ -546,4 +546,115 @@ TEST_F(poisoned_and_pinned, error_goes_before_a_reference)
 	GMEM_ASSERT_PRIVATE(m, BAD);
 }
 
+/* --- pins that come and go --- */
+
+#define PIN_ROUNDS	200
+#define PIN_DEBUG_SHARE	4
+/* Conversions of either outcome, before it ends. */
+#define PIN_OUTCOMES	10
+/* A conversion waits some milliseconds for references to go: longer than that, or not. */
+#define PIN_LOOKS	16
+#define PIN_LOOK_US	100
+#define PIN_PAUSE_US	5000
+
+struct pinner {
+	struct gmem *m;
+	pthread_t thread;
+	bool stop;
+	/* Pins of each page that were tried, and those of them that are over. */
+	u64 begun[KMA_PAGES];
+	u64 over[KMA_PAGES];
+	u64 pins;
+};
+
+/* A page stays shared as long as it's pinned. */
+static void pin_once(struct pinner *p, int fd, u64 page)
+{
+	struct pin_longterm_test args = { .addr = (u64)gmem_page(p->m, page), .size = PAGE_SIZE };
+	u64 word;
+
+	if (ioctl(fd, PIN_LONGTERM_TEST_START, &args)) {
+		TEST_ASSERT(errno == EFAULT, "pinning page %lu: %s", page, strerror(errno));
+		return;
+	}
+	for (u64 looks = 1 + kma_random_below(PIN_LOOKS); looks; looks--) {
+		TEST_ASSERT(gmem_load(gmem_page(p->m, page), &word),
+			    "page %lu has become private while it was pinned", page);
+		usleep(PIN_LOOK_US);
+	}
+	TEST_ASSERT(!ioctl(fd, PIN_LONGTERM_TEST_STOP), "unpinning: %s", strerror(errno));
+	p->pins++;
+}
+
+static void *pin_thread(void *arg)
+{
+	struct pinner *p = arg;
+	int fd = open_gup_test();
+
+	kma_random_init_thread(1);
+	while (!READ_ONCE(p->stop)) {
+		u64 page = kma_random_below(KMA_PAGES);
+
+		WRITE_ONCE(p->begun[page], p->begun[page] + 1);
+		__sync_synchronize();
+		pin_once(p, fd, page);
+		__sync_synchronize();
+		WRITE_ONCE(p->over[page], p->over[page] + 1);
+	}
+	close(fd);
+	return NULL;
+}
+
+FIXTURE(pins) {
+	struct gmem m;
+};
+
+FIXTURE_SETUP(pins)
+{
+	KMA_REQUIRE_PROTECTED_VMS();
+	kma_random_init();
+	gmem_init(&self->m, KVM_X86_SW_PROTECTED_VM, GMEM_SHARED);
+}
+
+FIXTURE_TEARDOWN(pins)
+{
+	gmem_free(&self->m);
+}
+
+TEST_F_TIMEOUT(pins, conversions_succeed_without_and_name_one_that_was_held, 240)
+{
+	u64 rounds = kma_rounds(PIN_ROUNDS, PIN_DEBUG_SHARE), converted = 0, refused = 0;
+	struct pinner p = { .m = &self->m };
+	u64 over[KMA_PAGES];
+
+	kvm_pthread_create(&p.thread, NULL, pin_thread, &p);
+	while (converted + refused < rounds || converted < PIN_OUTCOMES ||
+	       refused < PIN_OUTCOMES) {
+		struct kvm_memory_attributes2 attr;
+
+		/* Pins are waiting for the lock that a conversion holds. */
+		usleep(kma_random_below(PIN_PAUSE_US));
+		attr = gmem_attr(0, KMA_SIZE, KMA_PRIVATE, GMEM_PRESERVE);
+		memcpy(over, p.over, sizeof(over));
+		__sync_synchronize();
+		if (!__gmem_ioctl(self->m.fd, &attr)) {
+			converted++;
+			GMEM_ASSERT_SET(self->m.fd, 0, KMA_SIZE, 0, GMEM_PRESERVE);
+		} else {
+			u64 page = attr.error_offset / PAGE_SIZE;
+
+			TEST_ASSERT(errno == EAGAIN && page < KMA_PAGES, "%s at 0x%llx",
+				    strerror(errno), attr.error_offset);
+			TEST_ASSERT(READ_ONCE(p.begun[page]) > over[page],
+				    "EAGAIN for page %lu, which nobody has pinned", page);
+			refused++;
+		}
+	}
+	WRITE_ONCE(p.stop, true);
+	kvm_pthread_join(p.thread, NULL);
+
+	printf("# figure: pins: %lu conversions, %lu refused, %lu pins\n", converted, refused,
+	       p.pins);
+}
+
 TEST_HARNESS_MAIN
