@@ -47,22 +47,6 @@ FIXTURE_TEARDOWN(own)
 	kvm_vm_free(self->g.vm);
 }
 
-static u64 do_nothing(u64 a, u64 b, u64 c)
-{
-	return 0;
-}
-
-static u64 do_read(u64 a, u64 b, u64 c)
-{
-	return READ_ONCE(*(u8 *)a);
-}
-
-static u64 do_write(u64 a, u64 b, u64 c)
-{
-	WRITE_ONCE(*(u8 *)a, b);
-	return 0;
-}
-
 /* KVM emulates it if either of them is a device. */
 static u64 do_move(u64 a, u64 b, u64 c)
 {
@@ -90,13 +74,13 @@ TEST_F(own, emulator_writes_what_is_shared_and_nothing_else)
 	move_from_device(self, gpa, 0x11);
 	own_finish(g);
 	TEST_ASSERT_EQ(self->mem[3 * PAGE_SIZE], 0x11);
-	TEST_ASSERT_EQ(own_call(g, do_read, gpa, 0, 0), 0x11);
+	TEST_ASSERT_EQ(own_call(g, own_do_read, gpa, 0, 0), 0x11);
 
 	set_page(self, 3, KMA_PRIVATE);
 	move_from_device(self, gpa, 0x22);
 	own_assert_mmio(g->vcpu, gpa, true, 1);
 	own_finish(g);
-	TEST_ASSERT_EQ(own_call(g, do_read, gpa, 0, 0), 0x11);
+	TEST_ASSERT_EQ(own_call(g, own_do_read, gpa, 0, 0), 0x11);
 
 	set_page(self, 3, 0);
 	TEST_ASSERT_EQ(self->mem[3 * PAGE_SIZE], 0x11);
@@ -111,7 +95,7 @@ TEST_F(own, emulator_reads_what_is_shared_and_nothing_else)
 	struct kvm_run *run = g->vcpu->run;
 	u64 gpa = rwx_gpa(g, 4);
 
-	own_call(g, do_write, gpa, 0x44, 0);
+	own_call(g, own_do_write, gpa, 0x44, 0);
 	own_issue(g, do_move, DEVICE_GPA, gpa, 0);
 	own_assert_mmio(g->vcpu, DEVICE_GPA, true, 1);
 	TEST_ASSERT_EQ(run->mmio.data[0], 0x44);
@@ -132,17 +116,6 @@ TEST_F(own, emulator_reads_what_is_shared_and_nothing_else)
 	own_finish(g);
 }
 
-/* Has KVM write the clock, if it can. */
-static void update_clock(struct rwx_guest *g)
-{
-	struct kvm_clock_data data;
-
-	vm_ioctl(g->vm, KVM_GET_CLOCK, &data);
-	data.flags = 0;
-	vm_ioctl(g->vm, KVM_SET_CLOCK, &data);
-	own_call(g, do_nothing, 0, 0, 0);
-}
-
 /* KVM has the page's address from before. */
 TEST_F(own, clock_is_not_written_to_a_page_that_has_become_private)
 {
@@ -150,20 +123,20 @@ TEST_F(own, clock_is_not_written_to_a_page_that_has_become_private)
 	struct pvclock_vcpu_time_info *clock = (void *)(self->mem + 5 * PAGE_SIZE), was;
 
 	TEST_ASSERT_EQ(own_call(g, own_do_wrmsr, MSR_KVM_SYSTEM_TIME_NEW, rwx_gpa(g, 5) | 1, 0), 0);
-	own_call(g, do_nothing, 0, 0, 0);
+	own_call(g, own_do_nothing, 0, 0, 0);
 	was = *clock;
 	TEST_ASSERT(was.version, "there is no clock in the page");
-	update_clock(g);
+	own_update_clock(g);
 	TEST_ASSERT(clock->version != was.version, "the clock in the page is not updated");
 
 	was = *clock;
 	set_page(self, 5, KMA_PRIVATE);
-	update_clock(g);
-	update_clock(g);
+	own_update_clock(g);
+	own_update_clock(g);
 	set_page(self, 5, 0);
 	TEST_ASSERT(!memcmp(clock, &was, sizeof(was)), "the clock was written to private memory");
 
-	update_clock(g);
+	own_update_clock(g);
 	TEST_ASSERT(clock->version != was.version, "the clock is not written after that");
 }
 

@@ -100,6 +100,33 @@ static inline bool own_changed(struct rwx_guest *g, u64 page, const void *copy)
 	return memcmp(own_page(g, page), copy, PAGE_SIZE);
 }
 
+static u64 own_do_nothing(u64 a, u64 b, u64 c)
+{
+	return 0;
+}
+
+static u64 own_do_read(u64 gva, u64 b, u64 c)
+{
+	return READ_ONCE(*(u8 *)gva);
+}
+
+static u64 own_do_write(u64 gva, u64 value, u64 c)
+{
+	WRITE_ONCE(*(u8 *)gva, value);
+	return 0;
+}
+
+/* Have KVM write the clocks that the guest has, if it may. */
+static inline void own_update_clock(struct rwx_guest *g)
+{
+	struct kvm_clock_data data;
+
+	vm_ioctl(g->vm, KVM_GET_CLOCK, &data);
+	data.flags = 0;
+	vm_ioctl(g->vm, KVM_SET_CLOCK, &data);
+	own_call(g, own_do_nothing, 0, 0, 0);
+}
+
 static u64 own_do_wrmsr(u64 msr, u64 value, u64 c)
 {
 	return wrmsr_safe(msr, value);

@@ -32,11 +32,6 @@ FIXTURE_TEARDOWN(paravirt)
 	kvm_vm_free(self->g.vm);
 }
 
-static u64 do_nothing(u64 a, u64 b, u64 c)
-{
-	return 0;
-}
-
 static u64 do_wrmsr(u64 a, u64 b, u64 c)
 {
 	wrmsr(a, b);
@@ -56,12 +51,7 @@ static void enable_system_time(struct rwx_guest *g, u64 gpa)
 
 static void update_system_time(struct rwx_guest *g, u64 gpa)
 {
-	struct kvm_clock_data data;
-
-	vm_ioctl(g->vm, KVM_GET_CLOCK, &data);
-	data.flags = 0;
-	vm_ioctl(g->vm, KVM_SET_CLOCK, &data);
-	own_call(g, do_nothing, 0, 0, 0);
+	own_update_clock(g);
 }
 
 static void enable_steal_time(struct rwx_guest *g, u64 gpa)
@@ -71,7 +61,7 @@ static void enable_steal_time(struct rwx_guest *g, u64 gpa)
 
 static void update_steal_time(struct rwx_guest *g, u64 gpa)
 {
-	own_call(g, do_nothing, 0, 0, 0);
+	own_call(g, own_do_nothing, 0, 0, 0);
 }
 
 static void update_wall_clock(struct rwx_guest *g, u64 gpa)
@@ -161,11 +151,11 @@ TEST_F(paravirt, system_time_is_up_to_date_after_it_was_denied)
 		data.flags = 0;
 		data.clock += 1000ull * NSEC_PER_SEC;
 		vm_ioctl(g->vm, KVM_SET_CLOCK, &data);
-		own_call(g, do_nothing, 0, 0, 0);
-		own_call(g, do_nothing, 0, 0, 0);
+		own_call(g, own_do_nothing, 0, 0, 0);
+		own_call(g, own_do_nothing, 0, 0, 0);
 		TEST_ASSERT(!changed(g, i, copy), "word 0x%lx: the page has changed", words[i]);
 		rwx_set(g, i, 1, 0);
-		own_call(g, do_nothing, 0, 0, 0);
+		own_call(g, own_do_nothing, 0, 0, 0);
 		TEST_ASSERT(changed(g, i, copy), "word 0x%lx: the guest's time is an old one",
 			    words[i]);
 		free(copy);

@@ -32,11 +32,6 @@ FIXTURE_TEARDOWN(revoke)
 	own_force_emulation(false);
 }
 
-static u64 do_nothing(u64 a, u64 b, u64 c)
-{
-	return 0;
-}
-
 static u64 do_wrmsr(u64 a, u64 b, u64 c)
 {
 	wrmsr(a, b);
@@ -175,7 +170,7 @@ TEST_F(revoke, steal_time_ends_before_the_ioctl_does)
 	struct rwx_guest *g = &self->g;
 
 	own_call(g, do_wrmsr, MSR_KVM_STEAL_TIME, rwx_gpa(g, STEAL) | KVM_MSR_ENABLED, 0);
-	own_issue(g, do_nothing, 0, 0, 0);
+	own_issue(g, own_do_nothing, 0, 0, 0);
 	revoked(g, STEAL, NULL, false);
 }
 
@@ -194,7 +189,7 @@ TEST_F(revoke, system_time_ends_before_the_ioctl_does)
 	struct rwx_guest *g = &self->g;
 
 	own_call(g, do_wrmsr, MSR_KVM_SYSTEM_TIME_NEW, rwx_gpa(g, TIME) | 1, 0);
-	own_issue(g, do_nothing, 0, 0, 0);
+	own_issue(g, own_do_nothing, 0, 0, 0);
 	revoked(g, TIME, set_clock, false);
 }
 
@@ -216,7 +211,7 @@ TEST_F(revoke, runstate_of_xen_ends_before_the_ioctl_does)
 	vm_ioctl(g->vm, KVM_XEN_HVM_CONFIG, &config);
 	attr.u.gpa = rwx_gpa(g, RUNSTATE);
 	vcpu_ioctl(g->vcpu, KVM_XEN_VCPU_SET_ATTR, &attr);
-	own_issue(g, do_nothing, 0, 0, 0);
+	own_issue(g, own_do_nothing, 0, 0, 0);
 	revoked(g, RUNSTATE, NULL, false);
 }
 

@@ -53,22 +53,6 @@ FIXTURE_TEARDOWN(smm)
 		kvm_vm_free(self->g.vm);
 }
 
-static u64 do_nothing(u64 a, u64 b, u64 c)
-{
-	return 0;
-}
-
-static u64 do_read(u64 a, u64 b, u64 c)
-{
-	return READ_ONCE(*(u8 *)a);
-}
-
-static u64 do_write(u64 a, u64 b, u64 c)
-{
-	WRITE_ONCE(*(u8 *)a, b);
-	return 0;
-}
-
 static void smram_set(struct rwx_guest *g, u64 gpa, u64 word)
 {
 	kma_set(g->vm, gpa, PAGE_SIZE, word);
@@ -112,7 +96,7 @@ static bool in_smm(struct rwx_guest *g)
 
 static void go_once(struct rwx_guest *g)
 {
-	own_issue(g, do_nothing, 0, 0, 0);
+	own_issue(g, own_do_nothing, 0, 0, 0);
 	inject_smi(g->vcpu);
 	in_handler(g, 0);
 	handled(g);
@@ -129,7 +113,7 @@ static void entry(struct rwx_guest *g, bool before, u64 word)
 	memset(smram(g, STATE_PAGE) + 0xe00, 0xee, sizeof(was));
 	memset(was, 0xee, sizeof(was));
 	smram_set(g, STATE_PAGE, word);
-	own_issue(g, do_nothing, 0, 0, 0);
+	own_issue(g, own_do_nothing, 0, 0, 0);
 	inject_smi(g->vcpu);
 	if (word & KMA_NW) {
 		rwx_assert_exit(g->vcpu, STATE_PAGE, KVM_MEMORY_EXIT_FLAG_WRITE);
@@ -149,7 +133,7 @@ static void entry(struct rwx_guest *g, bool before, u64 word)
 	smram_set(g, STATE_PAGE, 0);
 
 	/* There was one SMI. */
-	own_call(g, do_nothing, 0, 0, 0);
+	own_call(g, own_do_nothing, 0, 0, 0);
 }
 
 TEST_F(smm, state_is_not_saved_where_writing_is_denied)
@@ -178,7 +162,7 @@ TEST_F(smm, state_across_two_pages_is_not_saved_where_writing_to_either_is_denie
 	for (u64 page = STATE_PAGE - PAGE_SIZE; page <= STATE_PAGE; page += PAGE_SIZE) {
 		memcpy(state, was, sizeof(was));
 		smram_set(g, page, KMA_NW);
-		own_issue(g, do_nothing, 0, 0, 0);
+		own_issue(g, own_do_nothing, 0, 0, 0);
 		inject_smi(g->vcpu);
 		rwx_assert_exit(g->vcpu, page, KVM_MEMORY_EXIT_FLAG_WRITE);
 		TEST_ASSERT(smi_pending(g) && !in_smm(g), "the SMI is lost, or it was taken");
@@ -198,7 +182,7 @@ TEST_F(smm, state_is_not_restored_from_where_reading_is_denied)
 	struct rwx_guest *g = &self->g;
 
 	for (int i = 0; i < ARRAY_SIZE(kma_restrictions); i++) {
-		own_issue(g, do_nothing, 0, 0, 0);
+		own_issue(g, own_do_nothing, 0, 0, 0);
 		inject_smi(g->vcpu);
 		in_handler(g, 0);
 		handled(g);
@@ -221,7 +205,7 @@ static void access_in_smm(struct rwx_guest *g, u8 what, u64 word, u64 flag)
 	u8 *data = smram(g, DATA_PAGE), was;
 
 	*data = was = 0x10;
-	own_issue(g, do_nothing, 0, 0, 0);
+	own_issue(g, own_do_nothing, 0, 0, 0);
 	inject_smi(g->vcpu);
 	in_handler(g, what);
 	smram_set(g, DATA_PAGE, word);
@@ -256,7 +240,7 @@ TEST_F(smm, handlers_are_not_executed_where_that_is_denied)
 
 	for (int i = 0; i < ARRAY_SIZE(words); i++) {
 		smram_set(g, HANDLER_PAGE, words[i]);
-		own_issue(g, do_nothing, 0, 0, 0);
+		own_issue(g, own_do_nothing, 0, 0, 0);
 		inject_smi(g->vcpu);
 		rwx_assert_exit(g->vcpu, HANDLER_PAGE, KVM_MEMORY_EXIT_FLAG_EXEC);
 		TEST_ASSERT(in_smm(g), "the handler's first fetch is outside of SMM");
@@ -281,19 +265,19 @@ TEST_F(smm, one_restriction_binds_in_each_address_space)
 	virt_map(g->vm, DATA_PAGE, DATA_PAGE, 1);
 	*data = 0x20;
 	*smram(g, DATA_PAGE) = 0x10;
-	TEST_ASSERT_EQ(own_call(g, do_read, DATA_PAGE, 0, 0), 0x20);
+	TEST_ASSERT_EQ(own_call(g, own_do_read, DATA_PAGE, 0, 0), 0x20);
 	access_in_smm(g, 1, 0, 0);
 
 	/* Denied in SMM, and mapped there before; and in the other. */
 	access_in_smm(g, 1, KMA_NO_ACCESS, KVM_MEMORY_EXIT_FLAG_READ);
-	TEST_ASSERT_EQ(own_call(g, do_read, DATA_PAGE, 0, 0), 0x20);
+	TEST_ASSERT_EQ(own_call(g, own_do_read, DATA_PAGE, 0, 0), 0x20);
 	smram_set(g, DATA_PAGE, KMA_NO_ACCESS);
-	own_issue(g, do_read, DATA_PAGE, 0, 0);
+	own_issue(g, own_do_read, DATA_PAGE, 0, 0);
 	rwx_assert_exit(g->vcpu, DATA_PAGE, KVM_MEMORY_EXIT_FLAG_READ);
 	smram_set(g, DATA_PAGE, KMA_NW);
 	TEST_ASSERT_EQ(own_finish(g), 0x20);
 
-	own_issue(g, do_write, DATA_PAGE, 0x21, 0);
+	own_issue(g, own_do_write, DATA_PAGE, 0x21, 0);
 	rwx_assert_exit(g->vcpu, DATA_PAGE, KVM_MEMORY_EXIT_FLAG_WRITE);
 	TEST_ASSERT_EQ(*data, 0x20);
 	smram_set(g, DATA_PAGE, 0);

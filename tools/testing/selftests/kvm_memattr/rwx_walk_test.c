@@ -85,11 +85,6 @@ static u64 do_flush(u64 a, u64 b, u64 c)
 	return 0;
 }
 
-static u64 do_nothing(u64 a, u64 b, u64 c)
-{
-	return 0;
-}
-
 #define ACCESSED	BIT_ULL(5)
 #define DIRTY		BIT_ULL(6)
 
@@ -371,7 +366,7 @@ TEST_F(walk, translations_for_the_vmm_do_not_read_denied_tables)
 
 			kma_set(g->vm, self->tables[i], PAGE_SIZE, KMA_NO_ACCESS);
 			TEST_ASSERT(!has_translation(g, page), "page %lu was translated", page);
-			own_call(g, do_nothing, 0, 0, 0);
+			own_call(g, own_do_nothing, 0, 0, 0);
 			TEST_ASSERT(!has_translation(g, page), "page %lu was translated", page);
 			kma_set(g->vm, self->tables[i], PAGE_SIZE, KMA_NX);
 			TEST_ASSERT(has_translation(g, page), "no translation of page %lu", page);
@@ -389,7 +384,7 @@ TEST_F(walk, translations_for_the_vmm_do_not_write_denied_tables)
 	kma_set(g->vm, self->tables[0], PAGE_SIZE, KMA_NW);
 	TEST_ASSERT(!has_translation(g, 0), "a page was translated that can't be marked accessed");
 	TEST_ASSERT_EQ(bits_of(g, 0), 0);
-	own_call(g, do_nothing, 0, 0, 0);
+	own_call(g, own_do_nothing, 0, 0, 0);
 	set_bits(g, 0, ACCESSED);
 	TEST_ASSERT(has_translation(g, 0), "no translation of a page that is marked accessed");
 }
@@ -401,7 +396,7 @@ TEST_F(walk, pages_that_are_denied_have_a_translation)
 
 	rwx_set(g, 0, 1, KMA_NO_ACCESS);
 	TEST_ASSERT(has_translation(g, 0), "no translation of a page that is denied itself");
-	own_call(g, do_nothing, 0, 0, 0);
+	own_call(g, own_do_nothing, 0, 0, 0);
 }
 
 TEST_HARNESS_MAIN

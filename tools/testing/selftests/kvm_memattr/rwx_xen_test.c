@@ -97,11 +97,6 @@ static void set_vcpu_info(struct rwx_guest *g)
 	vcpu_attr(g, KVM_XEN_VCPU_ATTR_TYPE_VCPU_INFO, rwx_gpa(g, VCPU_INFO));
 }
 
-static u64 do_nothing(u64 a, u64 b, u64 c)
-{
-	return 0;
-}
-
 /* KVM has a look at what is pending after an exit that it handles by itself. */
 static u64 do_exit(u64 a, u64 b, u64 c)
 {
@@ -120,20 +115,10 @@ static u64 do_take_interrupts(u64 a, u64 b, u64 c)
 	return 0;
 }
 
-static void update_clock(struct rwx_guest *g)
-{
-	struct kvm_clock_data data;
-
-	vm_ioctl(g->vm, KVM_GET_CLOCK, &data);
-	data.flags = 0;
-	vm_ioctl(g->vm, KVM_SET_CLOCK, &data);
-	own_call(g, do_nothing, 0, 0, 0);
-}
-
 /* From running to running: KVM brings the times up to date. */
 static void update_runstate(struct rwx_guest *g)
 {
-	own_call(g, do_nothing, 0, 0, 0);
+	own_call(g, own_do_nothing, 0, 0, 0);
 }
 
 /* KVM writes to @looked_at when it updates, but not while @page is denied. */
@@ -172,13 +157,13 @@ static void skipped(struct rwx_guest *g, u64 page, u64 looked_at,
 TEST_F(xen, vcpu_time_info_is_not_written_while_denied)
 {
 	vcpu_attr(&self->g, KVM_XEN_VCPU_ATTR_TYPE_VCPU_TIME_INFO, rwx_gpa(&self->g, TIME_INFO));
-	skipped(&self->g, TIME_INFO, TIME_INFO, update_clock);
+	skipped(&self->g, TIME_INFO, TIME_INFO, own_update_clock);
 }
 
 TEST_F(xen, time_in_vcpu_info_is_not_written_while_denied)
 {
 	set_vcpu_info(&self->g);
-	skipped(&self->g, VCPU_INFO, VCPU_INFO, update_clock);
+	skipped(&self->g, VCPU_INFO, VCPU_INFO, own_update_clock);
 }
 
 TEST_F(xen, runstate_is_not_written_while_denied)
@@ -350,7 +335,7 @@ TEST_F(xen, vcpu_info_by_the_vmms_address_is_not_restricted)
 	vcpu_attr(g, KVM_XEN_VCPU_ATTR_TYPE_VCPU_INFO_HVA, (u64)own_page(g, VCPU_INFO));
 	rwx_set(g, VCPU_INFO, 1, KMA_NO_ACCESS);
 	copy = own_copy(g, VCPU_INFO, 1);
-	update_clock(g);
+	own_update_clock(g);
 	TEST_ASSERT(own_changed(g, VCPU_INFO, copy), "nothing is written");
 	free(copy);
 }
