@@ -20,6 +20,12 @@
  */
 #define RACE_REFUSED		10
 
+/*
+ * How often a vCPU may exit, for a fault that has begun before a conversion. One that
+ * takes memory for what it isn't exits for each of its accesses.
+ */
+#define RACE_EXITS		200
+
 /* For each stage of a round, so that others see some of it. */
 #define STAGE_US		300
 
@@ -291,6 +297,9 @@ static void __race_run(int vcpus, int rounds, bool errors, void (*round)(struct 
 		       r[1].bad_exits);
 	TEST_ASSERT(errors || race.refused <= RACE_REFUSED,
 		    "refused %lu times, for pages that nobody holds on to", race.refused);
+	for (int i = 0; i < vcpus; i++)
+		TEST_ASSERT(r[i].exits <= RACE_EXITS,
+			    "vCPU %d has exited %lu times, for memory that is there", i, r[i].exits);
 }
 
 static void race_run(int vcpus, int rounds, void (*round)(struct race *race))
