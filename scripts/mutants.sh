@@ -75,6 +75,7 @@ one()
 	host-*)		groups=rwx ;;
 	gmem-*)		groups=kunit,gmem,attributes ;;
 	layers-*)	groups=layers,kunit ;;
+	rwx-*)		groups=rwx ;;
 	*)		groups=attributes,zap,store,rwx,kunit ;;
 	esac
 	case "$1" in

@@ -47,13 +47,6 @@ FIXTURE_TEARDOWN(own)
 	kvm_vm_free(self->g.vm);
 }
 
-/* KVM emulates it if either of them is a device. */
-static u64 do_move(u64 a, u64 b, u64 c)
-{
-	asm volatile("movsb" : "+D"(a), "+S"(b) : : "memory");
-	return 0;
-}
-
 static void set_page(FIXTURE_DATA(own) * self, u64 page, u64 attributes)
 {
 	GMEM_ASSERT_SET(self->fd, page * PAGE_SIZE, PAGE_SIZE, attributes, GMEM_PRESERVE);
@@ -61,7 +54,7 @@ static void set_page(FIXTURE_DATA(own) * self, u64 page, u64 attributes)
 
 static void move_from_device(FIXTURE_DATA(own) * self, u64 gpa, u8 value)
 {
-	own_issue(&self->g, do_move, gpa, DEVICE_GPA, 0);
+	own_issue(&self->g, own_do_move, gpa, DEVICE_GPA, 0);
 	own_assert_mmio(self->g.vcpu, DEVICE_GPA, false, 1);
 	self->g.vcpu->run->mmio.data[0] = value;
 }
@@ -96,13 +89,13 @@ TEST_F(own, emulator_reads_what_is_shared_and_nothing_else)
 	u64 gpa = rwx_gpa(g, 4);
 
 	own_call(g, own_do_write, gpa, 0x44, 0);
-	own_issue(g, do_move, DEVICE_GPA, gpa, 0);
+	own_issue(g, own_do_move, DEVICE_GPA, gpa, 0);
 	own_assert_mmio(g->vcpu, DEVICE_GPA, true, 1);
 	TEST_ASSERT_EQ(run->mmio.data[0], 0x44);
 	own_finish(g);
 
 	set_page(self, 4, KMA_PRIVATE);
-	own_issue(g, do_move, DEVICE_GPA, gpa, 0);
+	own_issue(g, own_do_move, DEVICE_GPA, gpa, 0);
 	own_assert_mmio(g->vcpu, gpa, false, 1);
 	run->mmio.data[0] = 0x55;
 	own_assert_mmio(g->vcpu, DEVICE_GPA, true, 1);
@@ -110,7 +103,7 @@ TEST_F(own, emulator_reads_what_is_shared_and_nothing_else)
 	own_finish(g);
 
 	set_page(self, 4, 0);
-	own_issue(g, do_move, DEVICE_GPA, gpa, 0);
+	own_issue(g, own_do_move, DEVICE_GPA, gpa, 0);
 	own_assert_mmio(g->vcpu, DEVICE_GPA, true, 1);
 	TEST_ASSERT_EQ(run->mmio.data[0], 0x44);
 	own_finish(g);

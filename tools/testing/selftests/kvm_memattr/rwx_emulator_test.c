@@ -632,14 +632,6 @@ TEST_F(emulator, strings_from_a_port_are_not_written_to_denied_pages)
 	string_in(&self->g, 3, true, KMA_NO_ACCESS);
 }
 
-static u64 do_move(u64 a, u64 b, u64 c)
-{
-	u64 rdi = a, rsi = b;
-
-	asm volatile("movsb" : "+D"(rdi), "+S"(rsi) : : "memory");
-	return rdi - a;
-}
-
 static u64 do_native_read(u64 a, u64 b, u64 c)
 {
 	return READ_ONCE(*(u8 *)a);
@@ -661,7 +653,7 @@ static void move_from_device(struct rwx_guest *g, u64 page, bool touched, u64 wo
 		own_call(g, do_native_write, rwx_gpa(g, page), 1, 0);
 	copy = own_copy(g, page, 1);
 	rwx_set(g, page, 1, word);
-	own_issue(g, do_move, rwx_gpa(g, page) + RWX_DATA, MMIO_GPA, 0);
+	own_issue(g, own_do_move, rwx_gpa(g, page) + RWX_DATA, MMIO_GPA, 0);
 	rwx_assert_exit(g->vcpu, rwx_gpa(g, page), KVM_MEMORY_EXIT_FLAG_WRITE);
 	rwx_assert_exit(g->vcpu, rwx_gpa(g, page), KVM_MEMORY_EXIT_FLAG_WRITE);
 	own_assert_same(g, page, 1, copy);
@@ -707,7 +699,7 @@ static void answer_is_not_anothers(struct rwx_guest *g, u64 page, bool port)
 		own_issue(g, do_string_in, rwx_gpa(g, page) + RWX_DATA, 1, 0);
 		*own_assert_pio(g->vcpu, PORT, KVM_EXIT_IO_IN, 1) = 0x66;
 	} else {
-		own_issue(g, do_move, rwx_gpa(g, page) + RWX_DATA, MMIO_GPA, 0);
+		own_issue(g, own_do_move, rwx_gpa(g, page) + RWX_DATA, MMIO_GPA, 0);
 		own_assert_mmio(g->vcpu, MMIO_GPA, false, 1);
 		g->vcpu->run->mmio.data[0] = 0x66;
 	}
@@ -751,7 +743,7 @@ TEST_F(emulator, devices_are_not_written_from_denied_pages)
 
 	*((u8 *)own_page(g, 0) + RWX_DATA) = 0x55;
 	rwx_set(g, 0, 1, KMA_NO_ACCESS);
-	own_issue(g, do_move, MMIO_GPA, rwx_gpa(g, 0) + RWX_DATA, 0);
+	own_issue(g, own_do_move, MMIO_GPA, rwx_gpa(g, 0) + RWX_DATA, 0);
 	rwx_assert_exit(g->vcpu, rwx_gpa(g, 0), KVM_MEMORY_EXIT_FLAG_READ);
 	rwx_set(g, 0, 1, KMA_NW | KMA_NX);
 	own_assert_mmio(g->vcpu, MMIO_GPA, true, 1);
