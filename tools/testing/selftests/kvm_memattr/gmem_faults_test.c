@@ -6,6 +6,7 @@
  * release kernel.
  */
 /* variants: debug */
+#include "kvm_memattr_alarm.h"
 #include "kvm_memattr_faults.h"
 #include "kvm_memattr_gmem.h"
 
@@ -260,6 +261,75 @@ TEST_F_TIMEOUT(faults, failed_conversion_leaves_the_guest_what_it_has_mapped, 80
 	TEST_ASSERT(failed || variant->how == NTH_FAILS, "without memory, and never failed");
 	printf("# figure: %ld times ENOMEM, and the guest has kept its mappings\n", failed);
 	gmem_free(&m);
+}
+
+/* A block of the store as a whole: where it is to end earlier, that takes memory. */
+#define STOP_PAGES	B2
+#define STOP_PERIOD_US	1000
+
+static void assert_stopped_at(u8 *mem, u64 stop, long n)
+{
+	for (u64 page = 0; page < STOP_PAGES; page++) {
+		u64 value;
+
+		if (!gmem_load(mem + page * PAGE_SIZE, &value))
+			TEST_ASSERT(page < stop, "fault %ld: page %lu of %lu is private", n, page,
+				    stop);
+		else
+			TEST_ASSERT(page >= stop && value == kma_word(KMA_KIND_NEW, page),
+				    "fault %ld: page %lu of %lu is shared and holds %lx", n, page,
+				    stop, value);
+	}
+}
+
+/*
+ * There is no memory for a conversion to end at a signal: then it does not, and
+ * ends later, or as a whole.
+ */
+TEST_F_TIMEOUT(faults, conversion_that_cannot_be_stopped_for_lack_of_memory_goes_on, 800)
+{
+	const u64 size = STOP_PAGES * PAGE_SIZE;
+	int fd = vm_create_guest_memfd(self->vm, size, GMEM_SHARED);
+	u8 *mem = kvm_mmap(size, PROT_READ | PROT_WRITE, MAP_SHARED, fd);
+	long failed = 0, went_on = 0, stopped = 0;
+	bool injected = true;
+
+	alarm_init();
+	for (long n = 1; injected; n++) {
+		struct kvm_memory_attributes2 attr = gmem_attr(0, size, KMA_PRIVATE, GMEM_ZERO);
+		int ret, err;
+
+		TEST_ASSERT(n < MOST_FAULTS, "does not come to an end");
+		GMEM_ASSERT_SET(fd, 0, size, 0, GMEM_ZERO);
+		for (u64 page = 0; page < STOP_PAGES; page++)
+			WRITE_ONCE(*(u64 *)(mem + page * PAGE_SIZE), kma_word(KMA_KIND_NEW, page));
+
+		alarm_each(STOP_PERIOD_US);
+		faults_begin(&self->knobs, n);
+		ret = __gmem_ioctl(fd, &attr);
+		err = errno;
+		injected = faults_end(&self->knobs);
+		alarm_each(0);
+
+		if (!ret) {
+			assert_stopped_at(mem, STOP_PAGES, n);
+			went_on += injected;
+		} else if (err == EINTR) {
+			assert_stopped_at(mem, attr.error_offset / PAGE_SIZE, n);
+			stopped++;
+		} else {
+			TEST_ASSERT(injected && err == ENOMEM, "fault %ld: %s", n, strerror(err));
+			assert_stopped_at(mem, 0, n);
+			failed++;
+		}
+	}
+	printf("# figure: %ld times ENOMEM, %ld times on to the end, %ld times stopped\n", failed,
+	       went_on, stopped);
+	TEST_ASSERT(stopped, "no signal has stopped it");
+	/* Where one allocation fails, the next page is as good to stop at. */
+	TEST_ASSERT(went_on || variant->how == NTH_FAILS, "it was never without memory to stop");
+	kvm_munmap(mem, size);
+	kvm_close(fd);
 }
 
 /* A conversion that changes nothing does not ask for memory. */

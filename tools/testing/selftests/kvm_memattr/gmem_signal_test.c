@@ -4,8 +4,7 @@
  * least: EINTR, with the first page that is not done. What can fail has been
  * settled before, and what makes no contents is not stopped.
  */
-#include <sys/time.h>
-
+#include "kvm_memattr_alarm.h"
 #include "kvm_memattr_gmem.h"
 
 #define PAGES		16384
@@ -16,9 +15,13 @@
 #define PERIOD_US	1000
 #define ATTEMPTS	50
 
-/* A file, mapped by userspace alone. */
+/* The two slots of the file, the second half of it first. */
+#define SLOTS_GPA	BIT_ULL(32)
+
+/* A file, mapped by userspace, and in the slots of a guest where there is one. */
 struct big {
 	struct kvm_vm *vm;
+	struct kvm_vcpu *vcpu;
 	int fd;
 	u8 *mem;
 	u64 pages;
@@ -54,32 +57,68 @@ FIXTURE_VARIANT_ADD(stopped, to_shared_none) {
 	.policy = GMEM_NONE,
 };
 
-static volatile sig_atomic_t signals;
+static u64 guest_first, guest_end, guest_policy;
 
-static void on_alarm(int sig)
+/* What either end of a page holds. For old contents the policy is PRESERVE. */
+static u64 word_after(u64 policy, u64 page)
 {
-	signals++;
+	return policy == GMEM_ZERO ? 0 :
+	       policy == GMEM_NONE ? KMA_JUNK : kma_word(KMA_KIND_NEW, page);
 }
 
-/* From now on, again and again; 0 ends it. */
-static void alarm_each(long usec)
+/* Reads pages [first, end) of the file, all of which are to hold this. */
+static void guest_code(u64 pages)
 {
-	struct itimerval timer = {
-		.it_interval.tv_usec = usec,
-		.it_value.tv_usec = usec,
-	};
+	for (;;) {
+		u64 first = READ_ONCE(guest_first), end = READ_ONCE(guest_end);
 
-	TEST_ASSERT(!setitimer(ITIMER_REAL, &timer, NULL), "setitimer: %s", strerror(errno));
+		for (u64 page = first; page < end; page++) {
+			u64 *words = (u64 *)(SLOTS_GPA + (page + pages / 2) % pages * PAGE_SIZE);
+			u64 want = word_after(READ_ONCE(guest_policy), page);
+
+			GUEST_ASSERT_EQ(READ_ONCE(words[0]), want);
+			GUEST_ASSERT_EQ(READ_ONCE(words[KMA_PAGE_WORDS - 1]), want);
+		}
+		GUEST_SYNC(0);
+	}
+}
+
+static void assert_guest_reads(struct big *b, u64 first, u64 end, u64 policy)
+{
+	struct ucall uc;
+
+	guest_first = first;
+	guest_end = end;
+	guest_policy = policy;
+	sync_global_to_guest(b->vm, guest_first);
+	sync_global_to_guest(b->vm, guest_end);
+	sync_global_to_guest(b->vm, guest_policy);
+	vcpu_run(b->vcpu);
+	if (get_ucall(b->vcpu, &uc) == UCALL_ABORT)
+		REPORT_GUEST_ASSERT(uc);
+	TEST_ASSERT(uc.cmd == UCALL_SYNC, "ucall %lu", uc.cmd);
+}
+
+static void add_half(struct big *b, u32 slot, u64 gpa, u64 offset)
+{
+	vm_set_user_memory_region2(b->vm, slot, KVM_MEM_GUEST_MEMFD, gpa, b->size / 2,
+				   b->mem + offset, b->fd, offset);
+	virt_map(b->vm, gpa, gpa, b->pages / 2);
+}
+
+static void add_guest(struct big *b)
+{
+	add_half(b, 1, SLOTS_GPA, b->size / 2);
+	add_half(b, 2, SLOTS_GPA + b->size / 2, 0);
+	vcpu_args_set(b->vcpu, 1, b->pages);
 }
 
 static void big_init(struct big *b)
 {
-	/* Calls that could be restarted would be: this one says where it was stopped. */
-	struct sigaction action = { .sa_handler = on_alarm, .sa_flags = SA_RESTART };
-
 	gmem_catch_sigbus();
-	sigaction(SIGALRM, &action, NULL);
-	b->vm = vm_create_barebones_type(KVM_X86_SW_PROTECTED_VM);
+	alarm_init();
+	b->vm = __vm_create_shape_with_one_vcpu(kma_protected_shape, &b->vcpu, PAGES,
+						guest_code);
 	b->pages = kma_rounds(PAGES, DEBUG_SHARE);
 	b->size = b->pages * PAGE_SIZE;
 	b->fd = vm_create_guest_memfd(b->vm, b->size, GMEM_SHARED);
@@ -99,6 +138,7 @@ FIXTURE_SETUP(stopped)
 {
 	KMA_REQUIRE_PROTECTED_VMS();
 	big_init(&self->big);
+	add_guest(&self->big);
 }
 
 FIXTURE_TEARDOWN(stopped)
@@ -123,14 +163,12 @@ static void fill(struct big *b, bool to_private)
 		GMEM_ASSERT_SET(b->fd, 0, b->size, KMA_PRIVATE, GMEM_PRESERVE);
 }
 
-/* Pages [first, end) are private, or hold this. For old contents the policy is PRESERVE. */
+/* Pages [first, end) are private, or hold this. */
 static void assert_pages(struct big *b, u64 first, u64 end, bool private,
 			 u64 policy)
 {
 	for (u64 page = first; page < end; page++) {
-		u64 want = policy == GMEM_ZERO ? 0 :
-			   policy == GMEM_NONE ? KMA_JUNK : kma_word(KMA_KIND_NEW, page);
-		u64 head, tail;
+		u64 want = word_after(policy, page), head, tail;
 
 		if (!gmem_load(&page_of(b, page)[0], &head) ||
 		    !gmem_load(&page_of(b, page)[KMA_PAGE_WORDS - 1], &tail)) {
@@ -170,13 +208,16 @@ TEST_F_TIMEOUT(stopped, what_is_before_error_offset_is_done_and_the_rest_is_as_i
 
 	for (int i = 0; i < ATTEMPTS && stopped == b->pages; i++) {
 		fill(b, variant->to_private);
+		assert_guest_reads(b, 0, b->pages, GMEM_PRESERVE);
 		alarm_each(PERIOD_US);
 		stopped = convert(b, 0, to, variant->policy);
 		alarm_each(0);
 	}
-	TEST_ASSERT(stopped < b->pages, "no signal has stopped it, of %d", signals);
+	TEST_ASSERT(stopped < b->pages, "no signal has stopped it, of %d", alarms);
 	assert_pages(b, 0, stopped, variant->to_private, variant->policy);
 	assert_pages(b, stopped, b->pages, !variant->to_private, GMEM_PRESERVE);
+	assert_guest_reads(b, 0, stopped, variant->policy);
+	assert_guest_reads(b, stopped, b->pages, GMEM_PRESERVE);
 
 	/* On to the end, from where each call has stopped. */
 	alarm_each(PERIOD_US);
@@ -188,6 +229,7 @@ TEST_F_TIMEOUT(stopped, what_is_before_error_offset_is_done_and_the_rest_is_as_i
 	}
 	alarm_each(0);
 	assert_pages(b, 0, b->pages, variant->to_private, variant->policy);
+	assert_guest_reads(b, 0, b->pages, variant->policy);
 	GMEM_ASSERT_SET(b->fd, 0, b->size, 0, GMEM_PRESERVE);
 	assert_pages(b, 0, b->pages, false, variant->policy);
 	printf("# figure: stopped at page %lu of %lu first, %lu calls in all\n", stopped, b->pages,
@@ -199,13 +241,13 @@ static void convert_there_and_back(struct big *b, u64 policy)
 {
 	struct timespec start;
 
-	signals = 0;
+	alarms = 0;
 	alarm_each(PERIOD_US);
 	clock_gettime(CLOCK_MONOTONIC, &start);
-	while (signals < 20) {
+	while (alarms < 20) {
 		GMEM_ASSERT_SET(b->fd, 0, b->size, KMA_PRIVATE, policy);
 		GMEM_ASSERT_SET(b->fd, 0, b->size, 0, policy);
-		TEST_ASSERT(timespec_elapsed(start).tv_sec < 60, "only %d signals", signals);
+		TEST_ASSERT(timespec_elapsed(start).tv_sec < 60, "only %d signals", alarms);
 	}
 	alarm_each(0);
 }
