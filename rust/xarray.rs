@@ -172,28 +172,8 @@ impl ValueXArray {
     /// The slot that `index` is in. Takes RCU only, and may be called in any context.
     pub(crate) fn look(&self, index: u64) -> Slot {
         self.walk(index, |entry, place| {
-            let value = to_value(entry);
-            // Without a node there's at most one entry, at index 0.
-            let Some((node, _)) = place else {
-                return Slot {
-                    value,
-                    last: if value.is_some() { index } else { u64::MAX },
-                    order: value.map(|_| 0),
-                    reserved: false,
-                    in_head: true,
-                };
-            };
-            // SAFETY: The node stays allocated, see `walk()`, and its shift doesn't change.
-            let order = u32::from(unsafe { (*node).shift });
-            // SAFETY: As above. A tree that grows gives its topmost node a parent.
-            let parent = unsafe { (&raw const (*node).parent).read_volatile() };
-            Slot {
-                value,
-                last: block(index, order).1,
-                order: Some(order),
-                reserved: is_reservation(entry),
-                in_head: parent.is_null(),
-            }
+            // SAFETY: The node stays allocated, see `walk()`.
+            unsafe { slot(index, entry, place.map(|(node, _)| node)) }
         })
     }
 
@@ -219,8 +199,12 @@ impl ValueXArray {
             // SAFETY: As in `look()`.
             let order = u32::from(unsafe { (*node).shift });
             let last = block(index, order).1;
+            let wanted = enough(value);
+            if last >= wanted {
+                return (value, last);
+            }
             // Slots to look at behind this one: no more than it takes.
-            let more = enough(value).saturating_sub(last).div_ceil(1 << order);
+            let more = (wanted - last).div_ceil(1 << order);
             let end = offset + 1 + more.min((CHUNK_SIZE - offset - 1) as u64) as usize;
             let end = (offset + 1..end)
                 .find(|offset| slot(*offset) != entry)
@@ -268,7 +252,15 @@ impl ValueXArray {
     /// `None` if it's empty.
     pub(crate) fn extent(&self) -> Option<(u64, u32)> {
         let _rcu = rcu::read_lock();
-        // SAFETY: As in `descend()`, with RCU held.
+        // SAFETY: RCU is held.
+        unsafe { self.extent_of_head() }
+    }
+
+    /// # Safety
+    ///
+    /// The caller must hold RCU, or the array's lock.
+    unsafe fn extent_of_head(&self) -> Option<(u64, u32)> {
+        // SAFETY: As in `descend()`.
         let head = unsafe { (&raw const (*self.as_ptr()).xa_head).read_volatile() };
         if head.is_null() {
             return None;
@@ -276,7 +268,7 @@ impl ValueXArray {
         let Some(node) = to_node(head) else {
             return Some((0, 0));
         };
-        // SAFETY: The node stays allocated until RCU is unlocked.
+        // SAFETY: The node stays allocated by the function's contract.
         let shift = u32::from(unsafe { (*node).shift });
         let bits = shift + CHUNK_SHIFT;
         let last = if bits < u64::BITS {
@@ -460,6 +452,20 @@ pub(crate) struct Locked<'a> {
 }
 
 impl Locked<'_> {
+    /// As [`ValueXArray::look`].
+    pub(crate) fn look(&self, index: u64) -> Slot {
+        // SAFETY: The lock is held by the type invariant.
+        let (entry, place) = unsafe { self.array.descend(index, 0) };
+        // SAFETY: As above, so that the node stays.
+        unsafe { slot(index, entry, place.map(|(node, _)| node)) }
+    }
+
+    /// As [`ValueXArray::extent`].
+    pub(crate) fn extent(&self) -> Option<(u64, u32)> {
+        // SAFETY: The lock is held by the type invariant.
+        unsafe { self.array.extent_of_head() }
+    }
+
     /// Sets the slot of `order` around `index` to a value, of at most 63 bits, or to none, whatever
     /// is in it. Readers see what was there or the value, nothing between.
     ///
@@ -659,6 +665,36 @@ impl Drop for State<'_> {
     }
 }
 
+/// The slot around `index` that has `entry` and is one of `node`'s.
+///
+/// # Safety
+///
+/// That's what a walk must have found, and the caller hold RCU since, or the array's lock.
+unsafe fn slot(index: u64, entry: *mut c_void, node: Option<*mut xa_node>) -> Slot {
+    let value = to_value(entry);
+    // Without a node there's at most one entry, at index 0.
+    let Some(node) = node else {
+        return Slot {
+            value,
+            last: if value.is_some() { index } else { u64::MAX },
+            order: value.map(|_| 0),
+            reserved: false,
+            in_head: true,
+        };
+    };
+    // SAFETY: The node stays allocated by the function's contract, and its shift doesn't change.
+    let order = u32::from(unsafe { (*node).shift });
+    // SAFETY: As above. A tree that grows gives its topmost node a parent.
+    let parent = unsafe { (&raw const (*node).parent).read_volatile() };
+    Slot {
+        value,
+        last: block(index, order).1,
+        order: Some(order),
+        reserved: is_reservation(entry),
+        in_head: parent.is_null(),
+    }
+}
+
 /// Is there, in the block of `order` around `index`, a leaf beside the one that `index` is in? Its
 /// indices aren't all the same, as it would have been joined.
 ///
@@ -674,13 +710,12 @@ unsafe fn has_other_leaf(leaf: *mut xa_node, index: u64, order: u32) -> bool {
     }
     let (first, last) = block(index, order.min(2 * CHUNK_SHIFT));
     let place = |index: u64| (index >> CHUNK_SHIFT) as usize % CHUNK_SIZE;
-    (place(first)..=place(last))
-        .filter(|offset| *offset != place(index))
-        .any(|offset| {
-            // SAFETY: What was a node's parent while RCU was held stays allocated until it isn't.
-            let entry = unsafe { (&raw const (*parent).slots[offset]).read_volatile() };
-            to_node(entry).is_some()
-        })
+    let here = place(index);
+    (place(first)..place(last) + 1).any(|offset| {
+        // SAFETY: What was a node's parent while RCU was held stays allocated until it isn't.
+        let entry = unsafe { (&raw const (*parent).slots[offset]).read_volatile() };
+        offset != here && to_node(entry).is_some()
+    })
 }
 
 /// The value of an entry. As the C functions xa_is_value() and xa_to_value(), which every lookup

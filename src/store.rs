@@ -31,7 +31,8 @@ use crate::{
     runs::{
         Pieces,
         Run,
-        Runs, //
+        Runs,
+        RUNS_AT_ONCE, //
     },
     word::{
         Change,
@@ -166,15 +167,19 @@ impl<P: PageNumber> Store<P> {
         }
 
         // Only now, as one piece may be joined with what another one needs.
-        for (range, _) in reserved.each() {
-            let mut entries = store.entries.lock();
+        let mut entries = store.entries.lock();
+        for (n, (range, _)) in reserved.each().enumerate() {
+            if n % RUNS_AT_ONCE == RUNS_AT_ONCE - 1 {
+                drop(entries);
+                cond_resched();
+                entries = store.entries.lock();
+            }
             entries.join(range.start().raw(), ALL, u32::MAX);
             if !PageRange::block(range.start(), 1 << CHUNK_SHIFT).contains(&range) {
                 entries.join(range.last().raw(), ALL, u32::MAX);
             }
         }
-        let mut entries = store.entries.lock();
-        if reserved.before.is_some() && store.extent() > reserved.before {
+        if reserved.before.is_some() && entries.extent() > reserved.before {
             // What was the topmost node isn't any more.
             entries.join(0, ALL, u32::MAX);
         }
@@ -188,7 +193,8 @@ impl<P: PageNumber> Store<P> {
     /// Each step frees one node at most, other than those that become empty or uniform by it.
     fn commit_step(&self, at: P, range: &PageRange<P>, change: Change) -> P {
         let index = at.raw();
-        let slot = self.entries.look(index);
+        let mut entries = self.entries.lock();
+        let slot = entries.look(index);
         let Some(order) = slot.order else {
             // What is erased makes the tree smaller, to which nothing else happens: all that's to be
             // stored at is within the tree since it was reserved.
@@ -210,7 +216,6 @@ impl<P: PageNumber> Store<P> {
             ),
         };
 
-        let mut entries = self.entries.lock();
         if slot.value != new || slot.reserved || order != 0 {
             entries.set(index, order, new);
         }
@@ -366,9 +371,10 @@ impl<P: PageNumber, S: Pieces<P>> Reserved<'_, P, S> {
     fn each(&self) -> impl Iterator<Item = (PageRange<P>, Change)> + '_ {
         (0..self.begun).map(|n| {
             let (range, change) = self.pieces.piece(n);
-            let shorter = self
-                .shortened
-                .and_then(|(end, _)| PageRange::new(range.start(), end));
+            let Some((end, _)) = self.shortened else {
+                return (range, change);
+            };
+            let shorter = PageRange::new(range.start(), end);
             (shorter.unwrap_or(range), change)
         })
     }

@@ -61,6 +61,8 @@ impl Layer {
 /// Number of restrictions, a bit each.
 const BITS: u32 = 3;
 const RESTRICTIONS: u64 = Attrs::RESTRICTIONS.raw();
+/// All that the base layer has.
+const BASE: u64 = RESTRICTIONS | Attrs::PRIVATE.raw();
 /// The NR of each layer, in a row of all layers.
 const UNREADABLE: u64 = ((1 << (Layer::NR * BITS)) - 1) / RESTRICTIONS * Attrs::NR.raw();
 
@@ -81,7 +83,7 @@ impl Word {
 
     /// The word of a page with attributes in the base layer only.
     pub(crate) const fn base(attrs: Attrs) -> Self {
-        Self(attrs.raw() & (RESTRICTIONS | Attrs::PRIVATE.raw()))
+        Self(attrs.raw() & BASE)
     }
 
     /// A word from what the store has for it.
@@ -121,6 +123,10 @@ impl Word {
     /// The restrictions of all layers in one.
     #[inline]
     const fn restrictions(self) -> u64 {
+        // Most VMs have no other layer than the base layer.
+        if self.0 <= BASE {
+            return self.0 & RESTRICTIONS;
+        }
         let mut row = self.row();
         let mut layers = Layer::NR;
         while layers > 1 {
@@ -276,7 +282,7 @@ impl Change {
 
     /// Is it about other layers than the base layer?
     pub(crate) const fn is_layered(self) -> bool {
-        self.value > Attrs::PRIVATE.raw() + RESTRICTIONS
+        self.value > BASE
     }
 }
 
