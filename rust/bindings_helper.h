@@ -12,7 +12,6 @@
 #include <linux/kvm_mem_attr.h>
 #include <linux/kvm_memattr.h>
 #include <linux/pagemap.h>
-#include <linux/folio_batch.h>
 #include <linux/sched/signal.h>
 #include <linux/sort.h>
 #include <linux/swap.h>
@@ -37,10 +36,7 @@ loff_t kma_inode_size(const struct inode *inode);
 void kma_invalidate_lock(struct inode *inode);
 void kma_invalidate_unlock(struct inode *inode);
 void kma_unmap_pages(struct inode *inode, pgoff_t start, pgoff_t nr);
-void kma_folio_batch_init(struct folio_batch *batch);
-unsigned int kma_next_folios(struct inode *inode, pgoff_t *start, pgoff_t last,
-			     struct folio_batch *batch);
-void kma_folio_batch_release(struct folio_batch *batch);
+struct xarray *kma_pages(struct inode *inode);
 
 pgoff_t kma_folio_index(const struct folio *folio);
 unsigned long kma_folio_nr_pages(const struct folio *folio);

@@ -14,16 +14,18 @@ use kernel::types::Opaque;
 ///
 /// # Invariants
 ///
-/// A reference is to a folio that the caller holds a reference count of, in the page cache of an inode
-/// whose invalidate lock is held.
+/// A reference is to a folio in the page cache of an inode whose invalidate lock is held for writing,
+/// as long as the reference. So the page cache keeps it, with a reference count for each page: nothing
+/// but truncation, which takes the lock, removes a guest_memfd's folios, as they're neither reclaimed
+/// nor migrated, and one with a memory error stays.
 #[repr(transparent)]
 pub(crate) struct Folio(Opaque<bindings::folio>);
 
 impl Folio {
     /// # Safety
     ///
-    /// `ptr` must be a folio of the page cache, with a reference count held and the invalidate lock of
-    /// its inode held, for the duration of `'a`.
+    /// `ptr` must be a folio of a guest_memfd's page cache, and the invalidate lock of its inode held for
+    /// writing since it was found there, for the duration of `'a`.
     pub(super) unsafe fn from_raw<'a>(ptr: *mut bindings::folio) -> &'a Self {
         // SAFETY: Valid by the function's contract; `Folio` is transparent to the C type.
         // INVARIANT: By the function's contract.
@@ -46,13 +48,12 @@ impl Folio {
         (unsafe { bindings::kma_folio_nr_pages(self.as_ptr()) }) as u64
     }
 
-    /// References beside those of the page cache and of whoever walks it: of user mappings, of
-    /// get_user_pages(), of page faults that are under way, of batches in which folios wait for
-    /// something.
+    /// References beside those of the page cache: of user mappings, of get_user_pages(), of page faults
+    /// that are under way, of batches in which folios wait for something.
     pub(crate) fn has_other_references(&self) -> bool {
         // SAFETY: The folio is valid by the type invariant.
         let count = unsafe { bindings::kma_folio_ref_count(self.as_ptr()) };
-        i64::from(count) != self.nr_pages() as i64 + 1
+        i64::from(count) != self.nr_pages() as i64
     }
 
     /// Has it got a memory error?

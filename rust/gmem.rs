@@ -14,19 +14,31 @@ use super::{
     folio::Folio,
     gfn::Index,
     invalidation::ZapFilter,
-    sched::cond_resched, //
+    sched::cond_resched,
+    xarray::{
+        is_retry,
+        new_state,
+        restart, //
+    },
 };
 use core::{
-    mem::MaybeUninit,
-    ops::ControlFlow, //
+    ops::ControlFlow,
+    ptr, //
 };
 use kernel::{
-    prelude::*,
+    bindings::{
+        xas_find,
+        xas_pause, //
+    },
+    sync::rcu,
     types::{
         NotThreadSafe,
         Opaque, //
     },
 };
+
+/// How many folios are looked up at a time.
+const FOLIOS_AT_ONCE: usize = 32;
 
 /// The inode of a guest_memfd that an ioctl was made on.
 ///
@@ -103,28 +115,39 @@ impl GmemGuard<'_> {
         end: Index,
         mut look: impl FnMut(&Folio) -> ControlFlow<B>,
     ) -> ControlFlow<B> {
-        let mut next = start.raw() as c_ulong;
-        let last = (end.raw() - 1) as c_ulong;
-        let mut batch = MaybeUninit::uninit();
-        // SAFETY: `batch` is valid for writes.
-        unsafe { bindings::kma_folio_batch_init(batch.as_mut_ptr()) };
-        // SAFETY: Initialised above.
-        let batch: &mut bindings::folio_batch = unsafe { batch.assume_init_mut() };
+        let last = end.raw() as usize - 1;
+        let mut found = [ptr::null_mut(); FOLIOS_AT_ONCE];
+        // SAFETY: The inode is valid by the type invariant.
+        let pages = unsafe { bindings::kma_pages(self.inode()) };
+        let mut state = new_state(pages, start.raw(), 0);
         loop {
-            // SAFETY: The inode is valid, `next` and `batch` are valid for writes, and the batch is
-            // empty.
-            let nr = unsafe { bindings::kma_next_folios(self.inode(), &mut next, last, batch) };
-            if nr == 0 {
+            let mut nr = 0;
+            let rcu = rcu::read_lock();
+            while nr < FOLIOS_AT_ONCE {
+                // SAFETY: The state is one of the page cache, and RCU is held since it was begun or
+                // paused.
+                let entry = unsafe { xas_find(&mut state, last) };
+                if is_retry(entry) {
+                    restart(&mut state);
+                } else if !entry.is_null() {
+                    found[nr] = entry.cast();
+                    nr += 1;
+                } else {
+                    break;
+                }
+            }
+            // SAFETY: As above.
+            unsafe { xas_pause(&mut state) };
+            drop(rcu);
+
+            found[..nr].iter().try_for_each(|folio| {
+                // SAFETY: It was found in the page cache, which has no other entries as nothing is
+                // reclaimed, and the lock is held by the type invariant.
+                look(unsafe { Folio::from_raw(*folio) })
+            })?;
+            if nr < FOLIOS_AT_ONCE {
                 return ControlFlow::Continue(());
             }
-            let flow = batch.folios[..nr as usize].iter().try_for_each(|folio| {
-                // SAFETY: The batch holds a reference to each of its folios until it's released below,
-                // and the invalidate lock is held by the type invariant.
-                look(unsafe { Folio::from_raw(*folio) })
-            });
-            // SAFETY: The batch holds references to its folios, and none is used any more.
-            unsafe { bindings::kma_folio_batch_release(batch) };
-            flow?;
             cond_resched();
         }
     }

@@ -95,20 +95,9 @@ void kma_unmap_pages(struct inode *inode, pgoff_t start, pgoff_t nr)
 	unmap_mapping_pages(inode->i_mapping, start, nr, false);
 }
 
-void kma_folio_batch_init(struct folio_batch *batch)
+struct xarray *kma_pages(struct inode *inode)
 {
-	folio_batch_init(batch);
-}
-
-unsigned int kma_next_folios(struct inode *inode, pgoff_t *start, pgoff_t last,
-			     struct folio_batch *batch)
-{
-	return filemap_get_folios(inode->i_mapping, start, last, batch);
-}
-
-void kma_folio_batch_release(struct folio_batch *batch)
-{
-	folio_batch_release(batch);
+	return &inode->i_mapping->i_pages;
 }
 
 pgoff_t kma_folio_index(const struct folio *folio)

@@ -567,6 +567,31 @@ impl Drop for Locked<'_> {
     }
 }
 
+/// As the C macro XA_STATE_ORDER, for an order that's a multiple of [`CHUNK_SHIFT`].
+#[inline]
+pub(super) fn new_state(xa: *mut xarray, index: u64, order: u32) -> xa_state {
+    xa_state {
+        xa,
+        xa_index: block(index, order).0 as usize,
+        xa_shift: order as u8,
+        xa_sibs: 0,
+        xa_offset: 0,
+        xa_pad: 0,
+        xa_node: RESTART,
+        xa_alloc: ptr::null_mut(),
+        xa_update: None,
+        xa_lru: ptr::null_mut(),
+    }
+}
+
+/// As the C function xas_reset().
+pub(super) fn restart(state: &mut xa_state) {
+    state.xa_node = RESTART;
+}
+
+/// What a state has for a node that has to walk to its index.
+const RESTART: *mut xa_node = bindings::KMA_XAS_RESTART as usize as *mut xa_node;
+
 /// The state of an operation on an array.
 ///
 /// # Invariants
@@ -581,20 +606,9 @@ impl<'a> State<'a> {
     /// An operation on the slot of `order` around `index`.
     #[inline]
     fn new(array: &'a ValueXArray, index: u64, order: u32) -> Self {
-        // INVARIANT: As the C macro XA_STATE_ORDER, for an order that's a multiple of CHUNK_SHIFT.
+        // INVARIANT: Initialised, for an array that is alive.
         Self {
-            state: xa_state {
-                xa: array.as_ptr(),
-                xa_index: block(index, order).0 as usize,
-                xa_shift: order as u8,
-                xa_sibs: 0,
-                xa_offset: 0,
-                xa_pad: 0,
-                xa_node: bindings::KMA_XAS_RESTART as usize as *mut xa_node,
-                xa_alloc: ptr::null_mut(),
-                xa_update: None,
-                xa_lru: ptr::null_mut(),
-            },
+            state: new_state(array.as_ptr(), index, order),
             array,
         }
     }
@@ -633,7 +647,7 @@ impl<'a> State<'a> {
     fn node(&self) -> Option<*mut xa_node> {
         // Everything below and the errors aren't pointers, see the comment at `struct xa_state`.
         let node = self.state.xa_node;
-        let real = node as usize > bindings::KMA_XAS_RESTART as usize && node as usize & 3 == 0;
+        let real = node as usize > RESTART as usize && node as usize & 3 == 0;
         real.then_some(node)
     }
 
@@ -758,7 +772,7 @@ fn is_reservation(entry: *mut c_void) -> bool {
 
 /// Is it what a node has in its slots that has just left the tree?
 #[inline]
-fn is_retry(entry: *mut c_void) -> bool {
+pub(super) fn is_retry(entry: *mut c_void) -> bool {
     // SAFETY: Any entry may be tested.
     is_internal(entry) && unsafe { bindings::kma_xa_is_retry(entry) }
 }
