@@ -143,13 +143,34 @@ impl Batch {
         Ok(parts)
     }
 
-    /// The number of the last entry that has a say in bits that a page can't have.
-    pub(crate) fn to_blame(&self, page: Gfn, bits: Word) -> Option<u32> {
+    /// Who has the last say in what becomes of a page.
+    pub(crate) fn last_say(&self, page: Gfn) -> LastSay {
         let page = GfnRange::block(page, 1);
-        let blamed = self.0.iter().rposition(|request| {
-            request.range().contains(&page) && request.change().is_about(bits)
-        });
-        blamed.map(|entry| entry as u32)
+        let mut say = LastSay([None; u64::BITS as usize]);
+        for (request, entry) in self.0.iter().zip(0..) {
+            if !request.range().contains(&page) {
+                continue;
+            }
+            let mut bits = request.change().about().raw();
+            while bits != 0 {
+                say.0[bits.trailing_zeros() as usize] = Some(entry);
+                bits &= bits - 1;
+            }
+        }
+        say
+    }
+}
+
+/// The number of the last entry that says what becomes of a bit of a page's word, by bit.
+pub(crate) struct LastSay([Option<u32>; u64::BITS as usize]);
+
+impl LastSay {
+    /// The last entry with a say in any of these bits, to blame if a page can't have them.
+    pub(crate) fn in_any_of(&self, bits: Word) -> Option<u32> {
+        let bits = (0..)
+            .zip(&self.0)
+            .filter(|(bit, _)| bits.raw() >> bit & 1 != 0);
+        bits.filter_map(|(_, last)| *last).max()
     }
 }
 
@@ -291,12 +312,15 @@ mod tests {
             raw(9, 10, 4, 7),
         ])?;
         let (nw, nx) = (Word::base(Attrs::NW), Word::base(Attrs::NX));
-        assert!(batch.to_blame(Gfn::new(2), nw) == Some(1));
-        assert!(batch.to_blame(Gfn::new(2), nx) == Some(0));
-        assert!(batch.to_blame(Gfn::new(4), nw) == Some(0));
-        assert!(batch.to_blame(Gfn::new(4), Word::PRIVATE).is_none());
-        assert!(batch.to_blame(Gfn::new(8), nw).is_none());
-        assert!(batch.to_blame(Gfn::new(9), nw) == Some(3));
+        assert!(batch.last_say(Gfn::new(2)).in_any_of(nw) == Some(1));
+        assert!(batch.last_say(Gfn::new(2)).in_any_of(nx) == Some(0));
+        assert!(batch.last_say(Gfn::new(4)).in_any_of(nw) == Some(0));
+        assert!(batch
+            .last_say(Gfn::new(4))
+            .in_any_of(Word::PRIVATE)
+            .is_none());
+        assert!(batch.last_say(Gfn::new(8)).in_any_of(nw).is_none());
+        assert!(batch.last_say(Gfn::new(9)).in_any_of(nw) == Some(3));
         Ok(())
     }
 

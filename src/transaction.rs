@@ -152,10 +152,6 @@ pub(crate) fn set_batch(vm: &VmRef<'_, Vm>, batch: &Batch) -> Result<(), BatchFa
     Ok(())
 }
 
-/// How many kinds of conflicts are looked at in a part of a batch, each of which takes a look at all
-/// entries.
-const MOST_CONFLICTS: usize = 64;
-
 /// The failure of a batch of which some page would end up with what it can't have.
 fn first_bad(
     vm: &VmRef<'_, Vm>,
@@ -164,34 +160,25 @@ fn first_bad(
 ) -> Result<BatchFailure, BatchFailure> {
     let stored = Unhurried(&vm.state.shared().store, cond_resched);
     let mut first = BatchFailure::from(EINVAL);
-    let mut blame = |error, at, bits| {
-        let entry = batch.to_blame(at, bits);
+    let mut blame = |error, entry: Option<u32>| {
         if entry.is_some_and(|entry| first.entry.is_none_or(|first| entry < first)) {
             first = BatchFailure { error, entry };
         }
     };
-    let mut seen = KVVec::with_capacity(MOST_CONFLICTS, GFP_KERNEL_ACCOUNT)?;
     for Piece { range, change } in &batch.parts()? {
         if change.sets_private() {
             if let Some(at) = first_in_place(vm, slots, range) {
-                blame(EPERM, at, Word::PRIVATE);
+                blame(EPERM, batch.last_say(at).in_any_of(Word::PRIVATE));
             }
         }
-        // Who is to blame is the same for all pages of a part that have the same conflict.
-        seen.clear();
+        // The same for all pages of a part.
+        let mut last_say = None;
         for run in stored.runs(range) {
             let new = change.apply(run.word);
-            if new.is_valid() {
-                continue;
+            if !new.is_valid() {
+                let last_say = last_say.get_or_insert_with(|| batch.last_say(range.start()));
+                blame(EINVAL, last_say.in_any_of(new.conflict()));
             }
-            let bits = new.conflict();
-            if seen.contains(&bits) {
-                continue;
-            }
-            if seen.push_within_capacity(bits).is_err() {
-                break;
-            }
-            blame(EINVAL, run.range.start(), bits);
         }
     }
     Ok(first)

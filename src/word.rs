@@ -270,9 +270,9 @@ impl Change {
         Word(self.value).is_private()
     }
 
-    /// Does it say what becomes of some of these bits?
-    pub(crate) const fn is_about(self, bits: Word) -> bool {
-        self.mask & bits.0 != 0
+    /// The bits of which it says what becomes of them.
+    pub(crate) const fn about(self) -> Word {
+        Word(self.mask)
     }
 
     /// Is something denied afterwards in any case?

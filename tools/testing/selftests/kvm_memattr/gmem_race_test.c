@@ -7,6 +7,7 @@
  */
 /* seconds: release 600, debug 1200 */
 #include "kvm_memattr_gmem.h"
+#include "kvm_memattr_layers.h"
 #include "kvm_memattr_observe.h"
 #include "kvm_memattr_random.h"
 
@@ -760,6 +761,43 @@ static void duel_round(struct race *race)
 TEST_F_TIMEOUT(others, one_of_two_conversions_is_the_last_for_all_pages, 300)
 {
 	race_run(variant->vcpus, variant->rounds, duel_round);
+}
+
+/* Not the whole of a block of the store, so that each page is a step. */
+#define READ_OFFSET	(3 * PAGE_SIZE)
+#define READ_SIZE	(KMA_SIZE - 2 * READ_OFFSET)
+
+static void *reading_thread(void *arg)
+{
+	struct kvm_memory_attributes_run runs[KMA_PAGES];
+	struct helper *helper = arg;
+
+	do {
+		u32 nr = layers_get(helper->race->fd, 0, READ_OFFSET, READ_SIZE, runs, KMA_PAGES,
+				    NULL);
+
+		TEST_ASSERT(nr == 1, "%u runs: half of a conversion, after %lu times", nr,
+			    (u64)helper->times);
+		helper->times++;
+	} while (!READ_ONCE(helper->stop));
+	return NULL;
+}
+
+static void reading_round(struct race *race)
+{
+	struct helper helper;
+
+	helper_start(&helper, race, reading_thread);
+	for (int i = 0; i < 64; i++)
+		race->refused += gmem_set_despite_users(race->fd, READ_OFFSET, READ_SIZE,
+							i % 2 ? 0 : KMA_PRIVATE,
+							GMEM_PRESERVE);
+	helper_stop(&helper);
+}
+
+TEST_F_TIMEOUT(others, reading_back_finds_a_conversion_done_or_not_begun, 300)
+{
+	race_run(variant->vcpus, variant->rounds, reading_round);
 }
 
 /* Each memory error costs the machine a page. */

@@ -253,27 +253,39 @@ static void fill_scattered(struct kvm_memory_attributes_entry *entries, u32 nr,
 		entries[i] = entry(0, i * 181 % nr * distance, 1, attributes, mask);
 }
 
+#define FLUSH_TRIES	5
+/* One for all pages, and one where somebody wanted the lock or the CPU. */
+#define MOST_FLUSHES	2
+
 TEST_F_TIMEOUT(batch, scattered_pages_are_one_step, 240)
 {
 	struct kvm_memory_attributes_entry *entries = layers_alloc(RWX_BLOCK, sizeof(*entries));
 	struct rwx_guest *g = &self->g;
+	u64 sets, faults, fewest = ~0ull;
 	static struct model m;
-	u64 sets, flushes, faults;
 
 	/* So that all is mapped, page by page. */
 	rwx_set(g, 1, 1, KMA_NX);
 	rwx_set(g, RWX_BLOCK + 1, 1, KMA_NX);
-	for (u64 page = 0; page < PAGES; page++)
-		rwx_allowed(g, RWX_WRITE, page);
 
-	fill_scattered(entries, RWX_BLOCK, 2, KMA_NW, KMA_NW);
-	sets = kma_stat(&self->view, "sets");
-	flushes = flushes_of(g);
-	layers_batch(g->vm, entries, RWX_BLOCK);
-	TEST_ASSERT_EQ(kma_stat(&self->view, "sets"), sets + 1);
-	printf("# figure: %lu flushes for %llu pages\n", flushes_of(g) - flushes, RWX_BLOCK);
-	TEST_ASSERT(flushes_of(g) - flushes < RWX_BLOCK / 8, "%lu flushes",
-		    flushes_of(g) - flushes);
+	/* A flush that is nobody's business here comes now and then, one a page each time. */
+	for (int i = 0; i < FLUSH_TRIES; i++) {
+		u64 flushes;
+
+		fill_scattered(entries, RWX_BLOCK, 2, 0, KMA_NW);
+		layers_batch(g->vm, entries, RWX_BLOCK);
+		for (u64 page = 0; page < PAGES; page++)
+			rwx_allowed(g, RWX_WRITE, page);
+
+		fill_scattered(entries, RWX_BLOCK, 2, KMA_NW, KMA_NW);
+		sets = kma_stat(&self->view, "sets");
+		flushes = flushes_of(g);
+		layers_batch(g->vm, entries, RWX_BLOCK);
+		TEST_ASSERT_EQ(kma_stat(&self->view, "sets"), sets + 1);
+		fewest = min(fewest, flushes_of(g) - flushes);
+	}
+	printf("# figure: %lu flushes for %llu pages\n", fewest, RWX_BLOCK);
+	TEST_ASSERT(fewest && fewest <= MOST_FLUSHES, "%lu flushes", fewest);
 
 	/* What is between the pages is mapped as it was. */
 	faults = vcpu_get_stat(g->vcpu, pf_taken);
@@ -547,6 +559,30 @@ TEST_F(batch, each_entry_of_a_run_is_to_blame_for_its_own)
 		LAYERS_ASSERT_BATCH_FAILS(EINVAL, ARRAY_SIZE(entries) - 1 - bad, vm, entries,
 					  ARRAY_SIZE(entries));
 	}
+}
+
+/* However many kinds of conflicts there are before it. */
+TEST_F(batch, first_entry_is_named_though_many_pages_conflict_otherwise)
+{
+	const u32 kinds = 6, nr = BIT(kinds);
+	struct kvm_memory_attributes_entry entries[kinds + 2];
+	struct rwx_guest *g = &self->g;
+
+	/* Each page has another set of layers that deny all. */
+	for (u32 page = 0; page < nr; page++) {
+		layers_set(g->vm, kinds + 2, rwx_gpa(g, page), PAGE_SIZE, KMA_NO_ACCESS);
+		for (u32 i = 0; i < kinds; i++)
+			if (page & BIT(i))
+				layers_set(g->vm, 2 + i, rwx_gpa(g, page), PAGE_SIZE,
+					   KMA_NO_ACCESS);
+	}
+	layers_set(g->vm, 1, rwx_gpa(g, nr), PAGE_SIZE, KMA_NO_ACCESS);
+
+	for (u32 i = 0; i < ARRAY_SIZE(entries); i++)
+		entries[i] = entry(i + 1, 0, nr + 1, 0, KMA_NW);
+	LAYERS_ASSERT_BATCH_FAILS(EINVAL, 0, g->vm, entries, ARRAY_SIZE(entries));
+	layers_set(g->vm, 1, rwx_gpa(g, nr), PAGE_SIZE, 0);
+	LAYERS_ASSERT_BATCH_FAILS(EINVAL, kinds + 1, g->vm, entries, ARRAY_SIZE(entries));
 }
 
 /* --- huge pages --- */

@@ -478,6 +478,23 @@ TEST_F(private, private_and_restricted_pages_are_beside_each_other)
 	kma_look(g, KMA_SEEN_PRIVATE(KMA_ALL));
 }
 
+/* Of a batch that is the first to restrict anything, as much as of a single request. */
+TEST_F(private, first_restriction_may_come_second_in_a_batch)
+{
+	struct kma_guest *g = &self->g;
+	const struct kvm_memory_attributes_entry entries[] = {
+		layers_entry(0, gpa_of(g, 1), PAGE_SIZE, KMA_PRIVATE, KMA_PRIVATE),
+		layers_entry(1, gpa_of(g, 3), PAGE_SIZE, KMA_NW, KMA_NW),
+	};
+
+	kma_write(g, BIT_ULL(3), KMA_KIND_NEW);
+	layers_batch(g->vm, entries, ARRAY_SIZE(entries));
+	kma_issue(g->vcpu, KMA_OP_WRITE, g->gpa, BIT_ULL(3), KMA_KIND_NEW);
+	kma_finish_in_fault(g->vcpu, EFAULT, gpa_of(g, 3), KVM_MEMORY_EXIT_FLAG_WRITE);
+	layers_set_whole(g->vm, 1, 0);
+	kma_finish(g->vcpu);
+}
+
 /* --- huge pages --- */
 
 FIXTURE(huge) {
@@ -577,6 +594,29 @@ TEST_F(huge, page_that_is_restricted_like_its_block_splits_nothing)
 	RWX_ASSERT_MAPS(g, 500, PG_LEVEL_4K);
 	rwx_denied(g, RWX_WRITE, 35, KVM_MEMORY_EXIT_FLAG_WRITE);
 	rwx_abandon(g);
+}
+
+/*
+ * One page that only another layer has makes words differ where the union doesn't:
+ * that the block is in pieces already can't be told from it.
+ */
+TEST_F(huge, page_beside_one_that_only_differs_by_layer_splits_the_block)
+{
+	struct rwx_guest *g = &self->g;
+
+	set_pages(g, 4, 0, RWX_BLOCK, KMA_NW);
+	set_pages(g, 3, 30, 1, KMA_NW);
+	rwx_unmap(g);
+	RWX_ASSERT_MAPS(g, 5, PG_LEVEL_2M);
+	for (int i = 0; i < 2; i++) {
+		set_pages(g, 3, 100, 1, KMA_NX);
+		RWX_ASSERT_MAPS(g, 5, PG_LEVEL_4K);
+		rwx_denied(g, RWX_EXEC, 100, KVM_MEMORY_EXIT_FLAG_EXEC);
+		rwx_abandon(g);
+		set_pages(g, 3, 100, 1, 0);
+		rwx_unmap(g);
+		RWX_ASSERT_MAPS(g, 5, PG_LEVEL_2M);
+	}
 }
 
 TEST_F(huge, slot_created_over_layers_has_their_blocks)

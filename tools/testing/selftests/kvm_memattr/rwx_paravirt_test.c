@@ -625,6 +625,17 @@ static int ask_in_a_batch(struct kvm_vm *vm, u64 gpa)
 	return ioctl(vm->fd, KVM_SET_MEMORY_ATTRIBUTES_BATCH, &batch);
 }
 
+static int ask_by_steps(struct kvm_vm *vm, u64 gpa)
+{
+	struct kvm_memory_attributes attr = {
+		.address = gpa,
+		.size = PAGE_SIZE,
+		.attributes = KMA_NW,
+	};
+
+	return ioctl(vm->fd, KVM_SET_MEMORY_ATTRIBUTES_RESUMABLE, &attr);
+}
+
 static void *ask_thread(void *arg)
 {
 	struct asker *asker = arg;
@@ -648,6 +659,7 @@ static bool is_denied(struct kvm_vm *vm, u64 gpa)
 		.size = PAGE_SIZE,
 		.runs = (u64)&run,
 		.nr = 1,
+		.layer = ~0u,
 	};
 
 	TEST_ASSERT(!ioctl(vm->fd, KVM_GET_MEMORY_ATTRIBUTES, &get), "%s", strerror(errno));
@@ -659,15 +671,15 @@ static bool is_denied(struct kvm_vm *vm, u64 gpa)
  * KVM's own. The others find that set, and nothing to do: but they must not return
  * before that access has come to its end either.
  */
-TEST_F(paravirt, nobody_returns_before_accesses_in_flight_have_ended)
+static void nobody_returns(struct rwx_guest *g, int first)
 {
-	struct asker askers[] = {
-		{ .name = "the first one", .ask = ask_as_before },
-		{ .name = "the same again", .ask = ask_as_before },
-		{ .name = "another layer", .ask = ask_in_another_layer },
+	const struct asker all[] = {
+		{ .name = "a set", .ask = ask_as_before },
+		{ .name = "the same in another layer", .ask = ask_in_another_layer },
 		{ .name = "a batch", .ask = ask_in_a_batch },
+		{ .name = "one that can be resumed", .ask = ask_by_steps },
 	};
-	struct rwx_guest *g = &self->g;
+	struct asker askers[ARRAY_SIZE(all)];
 	int uffd = slow_page(g);
 	pthread_t vcpu_thread;
 
@@ -676,6 +688,7 @@ TEST_F(paravirt, nobody_returns_before_accesses_in_flight_have_ended)
 	await_want_of_slow_page(uffd);
 
 	for (int i = 0; i < ARRAY_SIZE(askers); i++) {
+		askers[i] = all[(first + i) % ARRAY_SIZE(all)];
 		askers[i].vm = g->vm;
 		askers[i].gpa = rwx_gpa(g, ASKED_PAGE);
 		kvm_pthread_create(&askers[i].thread, NULL, ask_thread, &askers[i]);
@@ -693,6 +706,26 @@ TEST_F(paravirt, nobody_returns_before_accesses_in_flight_have_ended)
 	/* Nobody is waited for any more. */
 	rwx_set(g, ASKED_PAGE, 1, KMA_NW);
 	close(uffd);
+}
+
+TEST_F(paravirt, nobody_returns_before_accesses_in_flight_have_ended)
+{
+	nobody_returns(&self->g, 0);
+}
+
+TEST_F(paravirt, nobody_returns_before_what_another_layer_has_denied_has_ended)
+{
+	nobody_returns(&self->g, 1);
+}
+
+TEST_F(paravirt, nobody_returns_before_what_a_batch_has_denied_has_ended)
+{
+	nobody_returns(&self->g, 2);
+}
+
+TEST_F(paravirt, nobody_returns_before_what_was_denied_by_steps_has_ended)
+{
+	nobody_returns(&self->g, 3);
 }
 
 #define PREEMPTED_PAGE	1
