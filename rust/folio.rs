@@ -14,10 +14,11 @@ use kernel::types::Opaque;
 ///
 /// # Invariants
 ///
-/// A reference is to a folio in the page cache of an inode whose invalidate lock is held for writing,
-/// as long as the reference. So the page cache keeps it, with a reference count for each page: nothing
-/// but truncation, which takes the lock, removes a guest_memfd's folios, as they're neither reclaimed
-/// nor migrated, and one with a memory error stays.
+/// A reference is to a folio that was found in the page cache of an inode whose invalidate lock is held
+/// for writing, since then and as long as the reference. So the page cache keeps it, with a reference
+/// count for each page: truncation takes the lock, and a guest_memfd's folios are neither reclaimed nor
+/// migrated. What may still be removed has a memory error, or was taken out of use for fear of one,
+/// and that isn't anything else's memory before the machine is booted again.
 #[repr(transparent)]
 pub(crate) struct Folio(Opaque<bindings::folio>);
 

@@ -18,7 +18,8 @@ use super::{
     xarray::{
         is_retry,
         new_state,
-        restart, //
+        restart,
+        to_value, //
     },
 };
 use core::{
@@ -129,11 +130,11 @@ impl GmemGuard<'_> {
                 let entry = unsafe { xas_find(&mut state, last) };
                 if is_retry(entry) {
                     restart(&mut state);
-                } else if !entry.is_null() {
+                } else if entry.is_null() {
+                    break;
+                } else if to_value(entry).is_none() {
                     found[nr] = entry.cast();
                     nr += 1;
-                } else {
-                    break;
                 }
             }
             // SAFETY: As above.
@@ -141,8 +142,8 @@ impl GmemGuard<'_> {
             drop(rcu);
 
             found[..nr].iter().try_for_each(|folio| {
-                // SAFETY: It was found in the page cache, which has no other entries as nothing is
-                // reclaimed, and the lock is held by the type invariant.
+                // SAFETY: It was found in the page cache, in which all but values are folios, and the
+                // lock is held by the type invariant.
                 look(unsafe { Folio::from_raw(*folio) })
             })?;
             if nr < FOLIOS_AT_ONCE {

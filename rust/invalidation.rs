@@ -14,7 +14,6 @@ use super::{
     bindings,
     gfn::Gfn,
     memslot::HugeLevel,
-    sched::cond_resched,
     vm::{
         Kvm,
         SlotsGuard, //
@@ -119,6 +118,12 @@ impl<'a> Begun<'a> {
         result
     }
 
+    /// Lets others have mmu_lock if they wait for it, or for the CPU, with nothing left to flush then.
+    pub(crate) fn breathe(&mut self) {
+        // No gfn is in this range: it's all that's done.
+        self.zap(Gfn::new(0), Gfn::new(0), ZapFilter::BOTH);
+    }
+
     /// Flushes TLBs if anything was zapped, and releases mmu_lock.
     pub(crate) fn unlock(self) -> Zapped<'a> {
         let this = ManuallyDrop::new(self);
@@ -198,11 +203,11 @@ pub(crate) struct Ending<'a> {
 }
 
 impl Ending<'_> {
-    /// Lets others have mmu_lock, and the CPU. The invalidation goes on.
-    pub(crate) fn pause(&mut self) {
+    /// Lets others have mmu_lock while `f` runs, which may sleep. The invalidation goes on.
+    pub(crate) fn pause<R>(&mut self, f: impl FnOnce() -> R) -> R {
         // SAFETY: mmu_lock is held by the type invariant.
         // INVARIANT: It's held again, the invalidation has gone on.
-        unsafe { without_mmu_lock(self.slots.kvm(), false, cond_resched) };
+        unsafe { without_mmu_lock(self.slots.kvm(), false, f) }
     }
 
     /// Records, in all memslots, whether the hugepages of a level that lie in `[start, end)` have

@@ -214,40 +214,6 @@ impl ValueXArray {
         })
     }
 
-    /// What's known of the block of `order` around `index` without a look at each index. Takes RCU
-    /// only, and may be called in any context.
-    pub(crate) fn around(&self, index: u64, order: u32) -> Around {
-        self.walk(index, |entry, place| {
-            let Some((node, _)) = place else {
-                let same = match self.extent() {
-                    None => (0, u64::MAX),
-                    Some((last, _)) if last < index => (last + 1, u64::MAX),
-                    Some(_) => (index, index),
-                };
-                return Around {
-                    same,
-                    differ: false,
-                };
-            };
-            // SAFETY: The node stays allocated, see `walk()`, and its shift doesn't change. Its count
-            // may, and is what it was or what it is.
-            let (count, shift) = unsafe {
-                let count = (&raw const (*node).count).read_volatile();
-                (usize::from(count), u32::from((*node).shift))
-            };
-            // Others in a leaf of the block: there are some, and there are gaps.
-            let others = count.saturating_sub(usize::from(!entry.is_null()));
-            let within = shift == 0 && order >= CHUNK_SHIFT;
-            Around {
-                same: block(index, shift),
-                differ: within
-                    && (others != 0 && others != CHUNK_SIZE - 1
-                        // SAFETY: The node stays allocated, and so does its parent.
-                        || unsafe { has_other_leaf(node, index, order) }),
-            }
-        })
-    }
-
     /// The last index that the tree as it is has a slot for, and the order of its largest slots.
     /// `None` if it's empty.
     pub(crate) fn extent(&self) -> Option<(u64, u32)> {
@@ -458,6 +424,35 @@ impl Locked<'_> {
         let (entry, place) = unsafe { self.array.descend(index, 0) };
         // SAFETY: As above, so that the node stays.
         unsafe { slot(index, entry, place.map(|(node, _)| node)) }
+    }
+
+    /// What's known of the block of `order` around `index` without a look at each index.
+    pub(crate) fn around(&self, index: u64, order: u32) -> Around {
+        // SAFETY: The lock is held by the type invariant.
+        let (entry, place) = unsafe { self.array.descend(index, 0) };
+        let Some((node, _)) = place else {
+            let same = match self.extent() {
+                None => (0, u64::MAX),
+                Some((last, _)) if last < index => (last + 1, u64::MAX),
+                Some(_) => (index, index),
+            };
+            return Around {
+                same,
+                differ: false,
+            };
+        };
+        // SAFETY: As above, so that the node stays, and nobody writes to it.
+        let (count, shift) = unsafe { (usize::from((*node).count), u32::from((*node).shift)) };
+        // Others in a leaf of the block: there are some, and there are gaps.
+        let others = count.saturating_sub(usize::from(!entry.is_null()));
+        let within = shift == 0 && order >= CHUNK_SHIFT;
+        Around {
+            same: block(index, shift),
+            differ: within
+                && (others != 0 && others != CHUNK_SIZE - 1
+                    // SAFETY: As above, and the node is a leaf.
+                    || unsafe { has_other_leaf(node, index, order) }),
+        }
     }
 
     /// As [`ValueXArray::extent`].
@@ -714,28 +709,23 @@ unsafe fn slot(index: u64, entry: *mut c_void, node: Option<*mut xa_node>) -> Sl
 ///
 /// # Safety
 ///
-/// `leaf` must be the leaf that `index` is in, and the caller hold RCU since it found that out, or the
-/// array's lock.
+/// `leaf` must be the leaf that `index` is in, and the caller hold the array's lock.
 unsafe fn has_other_leaf(leaf: *mut xa_node, index: u64, order: u32) -> bool {
-    // SAFETY: The leaf is one by the function's contract.
-    let parent = unsafe { (&raw const (*leaf).parent).read_volatile() };
-    if parent.is_null() {
+    // SAFETY: The leaf is one by the function's contract, and so is its parent, with the lock held.
+    let Some(parent) = (unsafe { (*leaf).parent.as_ref() }) else {
         return false;
-    }
+    };
     let (first, last) = block(index, order.min(2 * CHUNK_SHIFT));
     let place = |index: u64| (index >> CHUNK_SHIFT) as usize % CHUNK_SIZE;
     let here = place(index);
-    (place(first)..place(last) + 1).any(|offset| {
-        // SAFETY: What was a node's parent while RCU was held stays allocated until it isn't.
-        let entry = unsafe { (&raw const (*parent).slots[offset]).read_volatile() };
-        offset != here && to_node(entry).is_some()
-    })
+    (place(first)..place(last) + 1)
+        .any(|offset| offset != here && to_node(parent.slots[offset]).is_some())
 }
 
 /// The value of an entry. As the C functions xa_is_value() and xa_to_value(), which every lookup
 /// would have to call.
 #[inline]
-fn to_value(entry: *mut c_void) -> Option<u64> {
+pub(super) fn to_value(entry: *mut c_void) -> Option<u64> {
     let entry = entry as u64;
     (entry & 1 != 0).then_some(entry >> 1)
 }

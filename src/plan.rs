@@ -151,11 +151,11 @@ impl Plan {
             .filter(move |run| change.changes(run.word))
     }
 
-    /// Will something be true of the words of all pages of a part of the hull?
+    /// Will something be true of the words of all pages of a part of the hull, at a glance?
     fn comes_to(&self, part: &GfnRange, is: impl Fn(Word) -> bool, stored: &impl Runs) -> bool {
         match self.uniform() {
             Some(word) => is(word),
-            None => stored.all(part, |word| is(self.change.apply(word))),
+            None => stored.all_at_a_glance(part, |word| is(self.change.apply(word))),
         }
     }
 }
@@ -261,7 +261,8 @@ impl<'a> Plans<'a> {
         [head, part(run.range.last())]
     }
 
-    /// Will something be true of the words of all pages of a block?
+    /// Will something be true of the words of all pages of a block, at a glance? As mmu_lock is held
+    /// meanwhile, and a page may be zapped in vain.
     fn come_to(&self, block: &GfnRange, is: &impl Fn(Word) -> bool, stored: &impl Runs) -> bool {
         let first = self
             .0
@@ -272,12 +273,14 @@ impl<'a> Plans<'a> {
                 break;
             };
             let before = GfnRange::new(at, part.start());
-            if !plan.comes_to(&part, is, stored) || before.is_some_and(|r| !stored.all(&r, is)) {
+            if !plan.comes_to(&part, is, stored)
+                || before.is_some_and(|r| !stored.all_at_a_glance(&r, is))
+            {
                 return false;
             }
             at = part.end();
         }
-        GfnRange::new(at, block.end()).is_none_or(|rest| stored.all(&rest, is))
+        GfnRange::new(at, block.end()).is_none_or(|rest| stored.all_at_a_glance(&rest, is))
     }
 }
 

@@ -62,17 +62,19 @@ pub(crate) fn finish(zapped: Zapped<'_>, plans: &Plans<'_>, store: &AttrStore, l
     // Scattered pages are often in one block. All is stored, so that what has been recorded of it for
     // one of them is true for all.
     let mut recorded: [Option<GfnRange>; LEVELS.len()] = [None; LEVELS.len()];
-    for (n, plan) in plans.iter().enumerate() {
-        if n % RUNS_AT_ONCE == RUNS_AT_ONCE - 1 {
-            ending.pause();
-        }
+    for plan in plans.iter() {
         let hull = plan.hull();
         for (level, recorded) in LEVELS.into_iter().zip(&mut recorded) {
             if recorded.is_some_and(|block| block.contains(hull)) {
                 continue;
             }
             if let Some(word) = plan.uniform() {
-                Ends::look(level, hull, word.enforced(), store, &[], None).record(&mut ending);
+                // As above, without mmu_lock.
+                let ends = ending.pause(|| {
+                    cond_resched();
+                    Ends::look(level, hull, word.enforced(), store, &[], None)
+                });
+                ends.record(&mut ending);
             } else {
                 record_runs(level, hull, store, &mut ending);
             }
@@ -190,18 +192,20 @@ fn is_mixed(block: &GfnRange, hull: &GfnRange, attrs: Attrs, store: &AttrStore) 
 fn record_runs(level: HugeLevel, hull: &GfnRange, store: &AttrStore, ending: &mut Ending<'_>) {
     let block = |gfn| GfnRange::block(gfn, level.nr_pages());
     let (mut from, end) = (block(hull.start()).start(), block(hull.last()).end());
+    let mut looks = 0;
     while let Some(rest) = GfnRange::new(from, end) {
         let mut before = None;
         // The first run that differs from what's before it, within a block: that needs no further look.
-        let differs = store.runs(&rest).enumerate().find(|(n, run)| {
-            if n % RUNS_AT_ONCE == RUNS_AT_ONCE - 1 {
-                ending.pause();
+        let differs = store.runs(&rest).find(|run| {
+            looks += 1;
+            if looks % RUNS_AT_ONCE == 0 {
+                ending.pause(cond_resched);
             }
             let (at, attrs) = (run.range.start(), run.word.enforced());
             let same = before.replace(attrs).is_none_or(|before| before == attrs);
             !same && block(at).start() < at
         });
-        let mixed = differs.map(|(_, run)| block(run.range.start()));
+        let mixed = differs.map(|run| block(run.range.start()));
         if let Some(same) = GfnRange::new(from, mixed.map_or(end, |block| block.start())) {
             ending.set_mixed(same.start(), same.end(), level, false);
         }

@@ -237,7 +237,7 @@ impl<P: PageNumber> Store<P> {
     /// pages that have the same attributes as the one, and whether it's certain that not all of the
     /// others in the block have the same.
     pub(crate) fn around(&self, page: P, order: u32) -> (PageRange<P>, bool) {
-        let Around { same, differ } = self.entries.around(page.raw(), order);
+        let Around { same, differ } = self.entries.lock().around(page.raw(), order);
         let end = P::new(same.1.saturating_add(1));
         let same = PageRange::new(P::new(same.0), end);
         (same.unwrap_or(PageRange::block(page, 1)), differ)

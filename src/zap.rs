@@ -99,7 +99,10 @@ pub(crate) fn zap<'a>(
 
     let mut larger = LargerPages::default();
     let mut done = 0;
-    for plan in plans.iter() {
+    for (n, plan) in plans.iter().enumerate() {
+        if n % RUNS_AT_ONCE == RUNS_AT_ONCE - 1 {
+            begun.breathe();
+        }
         for (n, run) in plan.runs(&vm.store).enumerate() {
             if n % RUNS_AT_ONCE == RUNS_AT_ONCE - 1 {
                 begun.pause(cond_resched);
