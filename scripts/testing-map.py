@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0
 """Hold the testing map in Documentation/testing.rst against the last test run: each
 row names tests, each of them ran and passed on each kernel that it is for, each errno
-of the API's tables has a row, and so has each run with KVM in another mode. Says what
-ran on which kernel, and of which tree that was. Part of make check.
+of the API's tables has a row that names it and its command, and so has each run with KVM
+in another mode. Says what ran on which kernel, and of which tree that was. Part of make
+check.
 
 A test is "program: case", or "program mode: case" for the run in a mode. In all of it *
 stands for anything; one in the program's part stands for each of the runs that it can.
@@ -21,6 +22,8 @@ MAP = test.TOP / "Documentation" / "testing.rst"
 API = test.TOP / "Documentation" / "virt" / "kvm" / "memory-attributes.rst"
 MARK = ".. testing-map"
 ERRNO = re.compile(r"\bE[A-Z0-9]{2,}\b")
+COMMAND = re.compile(r"\bKVM_[A-Z0-9_]+\b")
+HEADING = re.compile(r"^(\S.*)\n([-=~^])\2{2,}$", re.MULTILINE)
 
 
 def tables(text):
@@ -42,6 +45,15 @@ def tables(text):
             elif rows and line.strip():
                 rows[-1][-1] = (rows[-1][-1] + " " + line.strip()).strip()
     return [rows[1:] for rows in found]
+
+
+def tables_by_section(text):
+    """Each list-table with the heading that it's under."""
+    headings = list(HEADING.finditer(text))
+    ends = [heading.start() for heading in headings[1:]] + [len(text)]
+    for heading, end in zip(headings, ends):
+        for table in tables(text[heading.end():end]):
+            yield heading[1], table
 
 
 def plain(cell):
@@ -150,13 +162,16 @@ def main():
         mapped.update(names)
         for name in names:
             wrong += ["%s: %s %s" % (rule, name, how) for how in judge(name, ran, programs)]
-        named.update(ERRNO.findall(rule + " " + where))
+        commands, _, what = rule.partition(":")
+        named.update((command, errno) for command in COMMAND.findall(commands)
+                     for errno in ERRNO.findall(what))
 
-    for table in tables(API.read_text()):
+    for section, table in tables_by_section(API.read_text()):
         for row in table:
-            if re.fullmatch(ERRNO, plain(row[0])) and plain(row[0]) not in named:
-                wrong.append("no row of the testing map is about %s (%s)"
-                             % (plain(row[0]), plain(row[1])))
+            errno = plain(row[0])
+            if re.fullmatch(ERRNO, errno) and (section, errno) not in named:
+                wrong.append("no row of the testing map is about %s: %s (%s)"
+                             % (section, errno, plain(row[1])))
 
     runs = {name.split(":")[0] for name in mapped}
     wrong += ["no row of the testing map names the run %s" % run for run in programs
