@@ -300,7 +300,8 @@ static void __race_run(int vcpus, int rounds, bool errors, void (*round)(struct 
 		    "refused %lu times, for pages that nobody holds on to", race.refused);
 	for (int i = 0; i < vcpus; i++)
 		TEST_ASSERT(r[i].exits <= RACE_EXITS,
-			    "vCPU %d has exited %lu times, for memory that is there", i, r[i].exits);
+			    "vCPU %d has exited %lu times, for memory that is there", i,
+			    r[i].exits);
 }
 
 static void race_run(int vcpus, int rounds, void (*round)(struct race *race))
