@@ -261,8 +261,8 @@ impl<'a> Plans<'a> {
         [head, part(run.range.last())]
     }
 
-    /// Will something be true of the words of all pages of a block, at a glance? As mmu_lock is held
-    /// meanwhile, and a page may be zapped in vain.
+    /// Will something be true of the words of all pages of a block? A glance has to do, as mmu_lock is
+    /// held meanwhile, and may do, as a page may be zapped in vain.
     fn come_to(&self, block: &GfnRange, is: &impl Fn(Word) -> bool, stored: &impl Runs) -> bool {
         let first = self
             .0

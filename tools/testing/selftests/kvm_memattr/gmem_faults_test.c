@@ -294,7 +294,7 @@ TEST_F_TIMEOUT(faults, conversion_that_cannot_be_stopped_for_lack_of_memory_goes
 	long failed = 0, went_on = 0, stopped = 0;
 	bool injected = true;
 
-	alarm_init();
+	alarm_catch(SIGALRM);
 	for (long n = 1; injected; n++) {
 		struct kvm_memory_attributes2 attr = gmem_attr(0, size, KMA_PRIVATE, GMEM_ZERO);
 		int ret, err;

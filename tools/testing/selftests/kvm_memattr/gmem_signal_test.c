@@ -116,7 +116,7 @@ static void add_guest(struct big *b)
 static void big_init(struct big *b)
 {
 	gmem_catch_sigbus();
-	alarm_init();
+	alarm_catch(SIGALRM);
 	b->vm = __vm_create_shape_with_one_vcpu(kma_protected_shape, &b->vcpu, PAGES,
 						guest_code);
 	b->pages = kma_rounds(PAGES, DEBUG_SHARE);

@@ -15,15 +15,15 @@ static void on_alarm(int sig)
 	alarms++;
 }
 
-static inline void alarm_init(void)
+static inline void alarm_catch(int sig)
 {
 	/* Calls that could be restarted would be: those that are tested say where they stopped. */
 	struct sigaction action = { .sa_handler = on_alarm, .sa_flags = SA_RESTART };
 
-	sigaction(SIGALRM, &action, NULL);
+	sigaction(sig, &action, NULL);
 }
 
-/* From now on, each so many microseconds; 0 ends it. */
+/* SIGALRM from now on, each so many microseconds; 0 ends it. */
 static inline void alarm_each(long usec)
 {
 	struct itimerval timer = {

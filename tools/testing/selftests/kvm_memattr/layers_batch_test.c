@@ -268,7 +268,7 @@ TEST_F_TIMEOUT(batch, scattered_pages_are_one_step, 240)
 	rwx_set(g, 1, 1, KMA_NX);
 	rwx_set(g, RWX_BLOCK + 1, 1, KMA_NX);
 
-	/* A flush that is nobody's business here comes now and then, one a page each time. */
+	/* Others flush now and then as well, so that what counts is the best of some tries. */
 	for (int i = 0; i < FLUSH_TRIES; i++) {
 		u64 flushes;
 

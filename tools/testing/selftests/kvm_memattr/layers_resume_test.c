@@ -7,8 +7,8 @@
  */
 #include <linux/userfaultfd.h>
 #include <pthread.h>
-#include <sys/time.h>
 
+#include "kvm_memattr_alarm.h"
 #include "kvm_memattr_gmem.h"
 #include "kvm_memattr_layers.h"
 #include "kvm_memattr_random.h"
@@ -23,33 +23,6 @@
 #define PERIOD_US	2000
 #define ATTEMPTS	50
 #define SECONDS		20
-
-static volatile sig_atomic_t signals;
-
-static void on_signal(int sig)
-{
-	signals++;
-}
-
-static void catch_signals(void)
-{
-	/* Calls that could be restarted would be: this one says where it was stopped. */
-	struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
-
-	sigaction(SIGALRM, &action, NULL);
-	sigaction(SIGUSR1, &action, NULL);
-}
-
-/* From now on, again and again; 0 ends it. */
-static void alarm_each(long usec)
-{
-	struct itimerval timer = {
-		.it_interval.tv_usec = usec,
-		.it_value.tv_usec = usec,
-	};
-
-	TEST_ASSERT(!setitimer(ITIMER_REAL, &timer, NULL), "setitimer: %s", strerror(errno));
-}
 
 static int __resumable(struct kvm_vm *vm, struct kvm_memory_attributes *attr)
 {
@@ -102,7 +75,8 @@ FIXTURE_SETUP(resume)
 			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	ASSERT_NE(MAP_FAILED, self->memory);
 	vm_set_user_memory_region(self->vm, 0, 0, KMA_GPA, ROOM, self->memory);
-	catch_signals();
+	alarm_catch(SIGALRM);
+	alarm_catch(SIGUSR1);
 }
 
 FIXTURE_TEARDOWN(resume)
@@ -173,7 +147,7 @@ static void stop_once(struct kvm_vm *vm, struct kvm_memory_attributes *attr)
 			return;
 		kma_set(vm, all.address, all.size, 0);
 	}
-	TEST_FAIL("no signal has stopped it, of %d", signals);
+	TEST_FAIL("no signal has stopped it, of %d", alarms);
 }
 
 TEST_F_TIMEOUT(resume, what_is_before_the_address_is_set_and_the_rest_is_as_it_was, 300)
@@ -236,7 +210,7 @@ TEST_F_TIMEOUT(resume, what_was_set_before_shows_in_nothing, 300)
 		kma_set(vm, first, size, 0);
 	}
 	printf("# figure: stopped %lu times\n", stops);
-	TEST_ASSERT(stops, "no signal has stopped it, of %d", signals);
+	TEST_ASSERT(stops, "no signal has stopped it, of %d", alarms);
 }
 
 TEST_F_TIMEOUT(resume, what_is_counted_is_what_was_set, 300)
@@ -264,7 +238,7 @@ TEST_F_TIMEOUT(resume, set_and_batch_are_not_stopped, 300)
 	int before;
 
 	alarm_each(PERIOD_US);
-	for (before = signals; signals < before + 20; ) {
+	for (before = alarms; alarms < before + 20; ) {
 		kma_set(self->vm, KMA_GPA, ROOM, KMA_NW);
 		layers_assert(self->vm, 0, KMA_GPA, ROOM, KMA_NW);
 		layers_batch(self->vm, &entry, 1);
@@ -327,7 +301,7 @@ TEST_F_TIMEOUT(resume, guest_is_bound_up_to_the_address, 300)
 	}
 	printf("# figure: stopped %d times, of %d, between two pages of the guest\n", stopped,
 	       tries);
-	TEST_ASSERT(stopped, "no signal has stopped it there, of %d", signals);
+	TEST_ASSERT(stopped, "no signal has stopped it there, of %d", alarms);
 	kvm_vm_free(g.vm);
 }
 
