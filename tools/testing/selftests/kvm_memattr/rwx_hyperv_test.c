@@ -52,6 +52,16 @@ TEST_F(hyperv, hypercall_page_is_written_once_allowed)
 				  rwx_gpa(g, HYPERCALL_PAGE) | ENABLE);
 }
 
+/* Of a VMM that is asked about MSRs that KVM refuses. */
+TEST_F(hyperv, hypercall_page_is_written_once_allowed_though_msrs_exit)
+{
+	struct rwx_guest *g = &self->g;
+
+	vm_enable_cap(g->vm, KVM_CAP_X86_USER_SPACE_MSR, KVM_MSR_EXIT_REASON_INVAL);
+	own_assert_wrmsr_repeated(g, HYPERCALL_PAGE, HV_X64_MSR_HYPERCALL,
+				  rwx_gpa(g, HYPERCALL_PAGE) | ENABLE);
+}
+
 /* What KVM itself clears when it's enabled can't be enabled while it's denied. */
 static void refused_while_denied(struct rwx_guest *g, u32 msr, u64 page, bool exits)
 {

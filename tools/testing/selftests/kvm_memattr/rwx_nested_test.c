@@ -582,6 +582,30 @@ TEST_F(nested, vmexit_of_a_shutdown_is_not_lost)
 	vmcb_denied(&self->g, self->svm, L2_SHUTDOWN);
 }
 
+/* Two events that each have L2 left: the second waits until the first is over. */
+TEST_F(nested, vmexit_of_a_shutdown_comes_before_that_of_an_exception)
+{
+	struct rwx_guest *g = &self->g;
+	struct kvm_vcpu_events events;
+
+	vm_enable_cap(g->vm, KVM_CAP_X86_TRIPLE_FAULT_EVENT, true);
+	vm_enable_cap(g->vm, KVM_CAP_EXCEPTION_PAYLOAD, -2ul);
+	run_to(g, L1_READY);
+	run_to(g, L2_READY);
+	kma_set(g->vm, self->svm->vmcb_gpa, PAGE_SIZE, KMA_NW);
+
+	vcpu_events_get(g->vcpu, &events);
+	events.flags |= KVM_VCPUEVENT_VALID_TRIPLE_FAULT | KVM_VCPUEVENT_VALID_PAYLOAD;
+	events.triple_fault.pending = true;
+	events.exception.pending = true;
+	events.exception.nr = UD_VECTOR;
+	vcpu_events_set(g->vcpu, &events);
+	for (int i = 0; i < 3; i++)
+		rwx_assert_exit(g->vcpu, self->svm->vmcb_gpa, KVM_MEMORY_EXIT_FLAG_WRITE);
+	kma_set(g->vm, self->svm->vmcb_gpa, PAGE_SIZE, 0);
+	finish(g, L2_SHUTDOWN, 0);
+}
+
 TEST_F(nested, vmexit_of_a_nested_page_fault_happens_once)
 {
 	struct rwx_guest *g = &self->g;

@@ -581,6 +581,55 @@ TEST_F(paravirt, pages_that_are_ready_are_announced_once_all_is_allowed)
 	announce_ready(&self->g, 0, KMA_NO_ACCESS);
 }
 
+/* The page with the events is looked up anew when memslots have changed. */
+TEST_F(paravirt, missing_pages_are_announced_after_memslots_have_changed)
+{
+	struct rwx_guest *g = &self->g;
+	int uffd = slow_page(g);
+
+	apf_init(g, 0);
+	rwx_set(g, 1, 1, KMA_NX);
+	vm_mem_region_set_flags(g->vm, KMA_SLOT, KVM_MEM_LOG_DIRTY_PAGES);
+	WRITE_ONCE(SEEN(g)->wait, 1);
+	own_issue(g, do_read_slow_page, rwx_gpa(g, SLOW_PAGE), 0, 0);
+	TEST_ASSERT_EQ(own_finish(g), PF_VECTOR);
+	TEST_ASSERT_EQ(SEEN(g)->faults, 1);
+
+	vm_mem_region_set_flags(g->vm, KMA_SLOT, 0);
+	provide_slow_page(g, uffd);
+	usleep(50 * 1000);
+	WRITE_ONCE(SEEN(g)->wait, 0);
+	TEST_ASSERT_EQ(own_finish(g), 0);
+	own_call(g, do_take_interrupts, 0, 0, 0);
+	TEST_ASSERT(SEEN(g)->token, "the page was not announced as ready");
+	close(uffd);
+}
+
+/* KVM maps it at once, by a walk of the guest's tables that nobody has asked for. */
+TEST_F(paravirt, vcpu_does_not_exit_for_a_page_that_becomes_ready)
+{
+	struct rwx_guest *g = &self->g;
+	int uffd = slow_page(g);
+	pthread_t thread;
+	u64 table;
+
+	apf_init(g, 0);
+	WRITE_ONCE(SEEN(g)->wait, 1);
+	own_issue(g, do_read_slow_page, rwx_gpa(g, SLOW_PAGE), 0, 0);
+	TEST_ASSERT_EQ(own_finish(g), PF_VECTOR);
+
+	table = addr_hva2gpa(g->vm, vm_get_pte(g->vm, rwx_gpa(g, SLOW_PAGE))) & PAGE_MASK;
+	kma_set(g->vm, table, PAGE_SIZE, KMA_NO_ACCESS);
+	kvm_pthread_create(&thread, NULL, run_thread, g->vcpu);
+	provide_slow_page(g, uffd);
+	usleep(200 * 1000);
+	kma_set(g->vm, table, PAGE_SIZE, 0);
+	WRITE_ONCE(SEEN(g)->wait, 0);
+	kvm_pthread_join(thread, NULL);
+	TEST_ASSERT_EQ(SEEN(g)->faults, 1);
+	close(uffd);
+}
+
 /* --- accesses in flight --- */
 
 #define ASKED_PAGE	12

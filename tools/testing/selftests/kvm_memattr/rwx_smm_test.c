@@ -106,10 +106,12 @@ static void go_once(struct rwx_guest *g)
 static void entry(struct rwx_guest *g, bool before, u64 word)
 {
 	u8 was[0x200];
+	u64 smis;
 
 	if (before)
 		go_once(g);
 
+	smis = vcpu_get_msr(g->vcpu, MSR_SMI_COUNT);
 	memset(smram(g, STATE_PAGE) + 0xe00, 0xee, sizeof(was));
 	memset(was, 0xee, sizeof(was));
 	smram_set(g, STATE_PAGE, word);
@@ -134,6 +136,7 @@ static void entry(struct rwx_guest *g, bool before, u64 word)
 
 	/* There was one SMI. */
 	own_call(g, own_do_nothing, 0, 0, 0);
+	TEST_ASSERT_EQ(vcpu_get_msr(g->vcpu, MSR_SMI_COUNT), smis + 1);
 }
 
 TEST_F(smm, state_is_not_saved_where_writing_is_denied)
