@@ -84,7 +84,8 @@ impl GmemInode {
 /// Proof that the invalidate lock of an inode is held for writing.
 ///
 /// Page faults of userspace on the file wait, its memslots neither come nor go, no page is removed from
-/// its page cache, and whoever holds it is the only one that changes what the inode's state says.
+/// its page cache but one with a memory error, and whoever holds it is the only one that changes what
+/// the inode's state says.
 ///
 /// # Invariants
 ///
@@ -160,8 +161,8 @@ impl GmemGuard<'_> {
     }
 
     /// As [`Self::begin`], and zaps the guests' mappings that are of a kind in `filter`.
-    pub(crate) fn zap(&self, start: Index, end: Index, filter: ZapFilter) -> GmemInvalidation<'_> {
-        self.invalidate(start, end, filter.as_raw())
+    pub(crate) fn zap(&self, start: Index, end: Index, filter: ZapFilter) -> GmemZapped<'_> {
+        GmemZapped(self.invalidate(start, end, filter.as_raw()))
     }
 
     fn invalidate(
@@ -209,6 +210,9 @@ impl Drop for GmemInvalidation<'_> {
         unsafe { bindings::kvm_gmem_invalidate_end(self.guard.inode(), first, behind) };
     }
 }
+
+/// An invalidation that has taken away what had to go.
+pub(crate) struct GmemZapped<'a>(#[expect(dead_code, reason = "it ends")] GmemInvalidation<'a>);
 
 /// Empties the batches, on all CPUs, in which folios wait to be put on a list, with a reference each.
 /// Sleeps.

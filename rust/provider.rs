@@ -16,9 +16,12 @@ use super::{
         MemSlot,
         NewSlot, //
     },
-    vm::Kvm,
+    vm::{
+        Kvm,
+        SlotsStay, //
+    },
 };
-use core::marker::PhantomData;
+use crate::KvmMemattr;
 use kernel::{
     error::{
         from_result,
@@ -30,36 +33,40 @@ use kernel::{
     ModuleMetadata, //
 };
 
-/// The state of a VM as it's kept in the VM.
-type VmBox<P> = KBox<<P as Provider>::Vm>;
-/// The state of a guest_memfd inode as it's kept in the inode.
-type GmemBox<P> = Pin<KBox<<P as Provider>::Gmem>>;
+/// The state of a VM, and of a guest_memfd inode. There's one provider, so that what KVM keeps for it
+/// is always of these types.
+type VmState = <KvmMemattr as Provider>::Vm;
+type GmemState = <KvmMemattr as Provider>::Gmem;
+/// As it's kept in the VM.
+type VmBox = KBox<VmState>;
+/// As it's kept in the inode.
+type GmemBox = Pin<KBox<GmemState>>;
 
 /// A VM together with what the provider keeps for it.
-pub(crate) struct VmRef<'a, T> {
+pub(crate) struct VmRef<'a> {
     /// The VM.
     pub(crate) kvm: &'a Kvm,
     /// The provider's state.
-    pub(crate) state: &'a T,
+    pub(crate) state: &'a VmState,
 }
 
-impl<T> VmRef<'_, T> {
+impl VmRef<'_> {
     /// Passes what the provider keeps for the guest_memfd that backs a gfn, and the page's number
     /// there. `None` if no guest_memfd does, or not any more. `f` must not sleep.
-    pub(crate) fn with_gmem<P: Provider<Vm = T>, R>(
+    pub(crate) fn with_gmem<R>(
         &self,
+        _slots: SlotsStay<'_>,
         gfn: Gfn,
-        f: impl FnOnce(&P::Gmem, Index) -> R,
+        f: impl FnOnce(&GmemState, Index) -> R,
     ) -> Option<R> {
-        // SAFETY: The VM is valid. Whoever has a VM to ask about a gfn is in a read side section of its
-        // SRCU, or holds slots_lock, and so slots stay.
+        // SAFETY: The VM is valid, and slots stay as long as there's a proof of it.
         let slot = unsafe { bindings::kma_find_slot(self.kvm.as_ptr(), gfn.raw()) };
         if slot.is_null() {
             return None;
         }
         // SAFETY: As above.
         let slot = unsafe { MemSlot::from_raw(slot) };
-        slot.with_gmem::<P, R>(|gmem, first| {
+        slot.with_gmem(|gmem, first| {
             let index = gfn.raw() - slot.start().raw() + first.raw();
             f(gmem, Index::new(index))
         })
@@ -69,19 +76,16 @@ impl<T> VmRef<'_, T> {
 impl MemSlot {
     /// Passes what the provider keeps for the guest_memfd that backs the slot, and the number of the
     /// slot's first page there. `None` if no guest_memfd does, or not any more. `f` must not sleep.
-    pub(crate) fn with_gmem<P: Provider, R>(
-        &self,
-        f: impl FnOnce(&P::Gmem, Index) -> R,
-    ) -> Option<R> {
+    pub(crate) fn with_gmem<R>(&self, f: impl FnOnce(&GmemState, Index) -> R) -> Option<R> {
         let _rcu = rcu::read_lock();
         // SAFETY: The slot is valid by the type invariant, and RCU is held.
         let data = unsafe { bindings::kma_slot_gmem(self.as_ptr()) };
         if data.is_null() {
             return None;
         }
-        // SAFETY: The state was made by `into_foreign` in `gmem_create()`, by the provider of the VM
-        // whose file and slot it is. It's freed an RCU grace period after the slot has lost it.
-        let gmem = unsafe { GmemBox::<P>::borrow(data) };
+        // SAFETY: The state was made by `into_foreign` in `gmem_create()`. It's freed an RCU grace
+        // period after the file is gone, and the file goes once the slot is found by nobody any more.
+        let gmem = unsafe { GmemBox::borrow(data) };
         // SAFETY: The slot is valid by the type invariant.
         let first = unsafe { bindings::kma_slot_pgoff(self.as_ptr()) };
         Some(f(&gmem, Index::new(first as u64)))
@@ -130,32 +134,32 @@ pub(crate) trait Provider: ModuleMetadata + Sized + 'static {
     type Gmem: Send + Sync + 'static;
 
     /// The state of a VM that's being created. May sleep.
-    fn vm_create() -> Result<VmBox<Self>>;
+    fn vm_create() -> Result<KBox<Self::Vm>>;
 
     /// The answer to KVM_CHECK_EXTENSION on the VM, or on /dev/kvm, where it must not sleep. `None`
     /// if the extension isn't the provider's.
-    fn check_extension(vm: Option<VmRef<'_, Self::Vm>>, ext: usize) -> Option<i32>;
+    fn check_extension(vm: Option<VmRef<'_>>, ext: usize) -> Option<i32>;
 
     /// A VM ioctl. May sleep. `None` if the command isn't the provider's.
-    fn vm_ioctl(vm: VmRef<'_, Self::Vm>, cmd: u32, arg: usize) -> Option<Result<i32>>;
+    fn vm_ioctl(vm: VmRef<'_>, cmd: u32, arg: usize) -> Option<Result<i32>>;
 
     /// Is a gfn private? In any context: RCU only.
-    fn is_private(vm: VmRef<'_, Self::Vm>, gfn: Gfn) -> bool;
+    fn is_private(vm: VmRef<'_>, slots: SlotsStay<'_>, gfn: Gfn) -> bool;
 
     /// Which accesses does a gfn deny? In any context: RCU only. Asked once an invalidation has begun
     /// that said it restricts.
-    fn denied(vm: VmRef<'_, Self::Vm>, gfn: Gfn) -> Denied;
+    fn denied(vm: VmRef<'_>, gfn: Gfn) -> Denied;
 
     /// A slot is about to be installed, with slots_lock held.
-    fn slot_init(vm: VmRef<'_, Self::Vm>, slot: NewSlot<'_>);
+    fn slot_init(vm: VmRef<'_>, slot: NewSlot<'_>);
 
     /// The first part of a range, at or after a gfn, that can have a mapping of a kind to be zapped:
     /// its first page and the page after it. An empty part is one up to which there's no such
     /// mapping, after which others may have the lock. With mmu_lock held: RCU only.
-    fn next_zap(vm: VmRef<'_, Self::Vm>, zap: &ZapRequest<'_>, from: Gfn) -> Option<(Gfn, Gfn)>;
+    fn next_zap(vm: VmRef<'_>, zap: &ZapRequest<'_>, from: Gfn) -> Option<(Gfn, Gfn)>;
 
     /// An inode is being created, with the flags of KVM_CREATE_GUEST_MEMFD. May sleep.
-    fn gmem_create(vm: VmRef<'_, Self::Vm>, flags: u64) -> Result<GmemBox<Self>>;
+    fn gmem_create(vm: VmRef<'_>, flags: u64) -> Result<Pin<KBox<Self::Gmem>>>;
 
     /// The inode goes away. May sleep. Others may still be looking at the state.
     fn gmem_evict(gmem: &Self::Gmem);
@@ -176,35 +180,31 @@ pub(crate) trait Provider: ModuleMetadata + Sized + 'static {
     ) -> Option<Result<i32>>;
 }
 
-/// A registered provider. Dropping it unregisters the provider.
+/// The registered provider. Dropping it unregisters the provider.
 ///
 /// # Invariants
 ///
 /// `ops` is registered.
-pub(crate) struct Registration<P: Provider> {
+pub(crate) struct Registration {
     ops: &'static bindings::kvm_mem_attr_ops,
-    _provider: PhantomData<P>,
 }
 
-impl<P: Provider> Registration<P> {
-    /// Registers `P`: VMs that are created from now on use it.
+impl Registration {
+    /// Registers [`KvmMemattr`]: VMs that are created from now on use it.
     ///
     /// # Errors
     ///
     /// `EBUSY` if there's a provider already.
     pub(crate) fn new() -> Result<Self> {
-        let ops = &Table::<P>::OPS;
+        let ops = &Table::OPS;
         // SAFETY: `ops` is static, and its functions keep to the interface's contract.
         to_result(unsafe { bindings::kvm_mem_attr_register(ops) })?;
         // INVARIANT: Registered just now.
-        Ok(Self {
-            ops,
-            _provider: PhantomData,
-        })
+        Ok(Self { ops })
     }
 }
 
-impl<P: Provider> Drop for Registration<P> {
+impl Drop for Registration {
     fn drop(&mut self) {
         // SAFETY: `ops` is registered by the type invariant.
         unsafe { bindings::kvm_mem_attr_unregister(self.ops) }
@@ -212,28 +212,27 @@ impl<P: Provider> Drop for Registration<P> {
 }
 
 // SAFETY: The table is never written to, and unregistering may be done by any thread.
-unsafe impl<P: Provider> Send for Registration<P> {}
+unsafe impl Send for Registration {}
 
 // SAFETY: There's no method by shared reference.
-unsafe impl<P: Provider> Sync for Registration<P> {}
+unsafe impl Sync for Registration {}
 
 /// Where a VM has the pointer to its provider's state.
 const DATA_OFFSET: usize = bindings::KMA_OFFSETOF_DATA as usize;
 
 /// The C side of a provider.
-struct Table<P>(PhantomData<P>);
+struct Table;
 
 /// # Safety
 ///
-/// `kvm` must be valid for the duration of `'a`, with the state of `P` that [`Table::vm_create`]
-/// returned.
-unsafe fn vm_ref<'a, P: Provider>(kvm: *mut bindings::kvm) -> VmRef<'a, P::Vm> {
+/// `kvm` must be valid for the duration of `'a`, with the state that [`Table::vm_create`] returned.
+unsafe fn vm_ref<'a>(kvm: *mut bindings::kvm) -> VmRef<'a> {
     // SAFETY: The VM is valid by the function's contract. Its field at that offset is set before any
     // callback and not changed until the VM is destroyed.
     let data = unsafe { kvm.byte_add(DATA_OFFSET).cast::<*mut c_void>().read() };
     // SAFETY: The state was made by `into_foreign` in `vm_create()`, and is taken back only in
     // `vm_destroy()`, after which the VM has no provider.
-    let state = unsafe { VmBox::<P>::borrow(data) };
+    let state = unsafe { VmBox::borrow(data) };
     VmRef {
         // SAFETY: By the function's contract.
         kvm: unsafe { Kvm::from_raw(kvm) },
@@ -241,9 +240,9 @@ unsafe fn vm_ref<'a, P: Provider>(kvm: *mut bindings::kvm) -> VmRef<'a, P::Vm> {
     }
 }
 
-impl<P: Provider> Table<P> {
+impl Table {
     const OPS: bindings::kvm_mem_attr_ops = bindings::kvm_mem_attr_ops {
-        owner: P::THIS_MODULE.as_ptr(),
+        owner: KvmMemattr::THIS_MODULE.as_ptr(),
         vm_create: Some(Self::vm_create),
         vm_destroy: Some(Self::vm_destroy),
         check_extension: Some(Self::check_extension),
@@ -264,7 +263,7 @@ impl<P: Provider> Table<P> {
     ///
     /// Called by KVM with a VM under construction.
     unsafe extern "C" fn vm_create(_kvm: *mut bindings::kvm) -> *mut c_void {
-        match P::vm_create() {
+        match KvmMemattr::vm_create() {
             Ok(state) => state.into_foreign(),
             Err(e) => e.to_ptr(),
         }
@@ -276,7 +275,7 @@ impl<P: Provider> Table<P> {
     unsafe extern "C" fn vm_destroy(data: *mut c_void) {
         // SAFETY: Made by `into_foreign` in `vm_create()`. KVM makes no other call for the VM at the
         // same time or later, so nothing is borrowed.
-        drop(unsafe { VmBox::<P>::from_foreign(data) });
+        drop(unsafe { VmBox::from_foreign(data) });
     }
 
     /// # Safety
@@ -287,9 +286,9 @@ impl<P: Provider> Table<P> {
             None
         } else {
             // SAFETY: KVM passes a VM of this provider, and keeps it alive.
-            Some(unsafe { vm_ref::<P>(kvm) })
+            Some(unsafe { vm_ref(kvm) })
         };
-        P::check_extension(vm, ext as usize).unwrap_or(ENOIOCTLCMD.to_errno())
+        KvmMemattr::check_extension(vm, ext as usize).unwrap_or(ENOIOCTLCMD.to_errno())
     }
 
     /// # Safety
@@ -297,16 +296,18 @@ impl<P: Provider> Table<P> {
     /// Called by KVM with a VM of this provider.
     unsafe extern "C" fn vm_ioctl(kvm: *mut bindings::kvm, cmd: c_uint, arg: c_ulong) -> c_int {
         // SAFETY: KVM passes a VM of this provider, and keeps it alive.
-        let vm = unsafe { vm_ref::<P>(kvm) };
-        from_result(|| P::vm_ioctl(vm, cmd, arg).unwrap_or(Err(ENOIOCTLCMD)))
+        let vm = unsafe { vm_ref(kvm) };
+        from_result(|| KvmMemattr::vm_ioctl(vm, cmd, arg).unwrap_or(Err(ENOIOCTLCMD)))
     }
 
     /// # Safety
     ///
-    /// Called by KVM with a VM of this provider.
+    /// Called by KVM with a VM of this provider, in a read side section of its SRCU, or with slots_lock
+    /// held.
     unsafe extern "C" fn is_private(kvm: *mut bindings::kvm, gfn: bindings::gfn_t) -> bool {
-        // SAFETY: KVM passes a VM of this provider, and keeps it alive.
-        P::is_private(unsafe { vm_ref::<P>(kvm) }, Gfn::new(gfn))
+        // SAFETY: KVM passes a VM of this provider, keeps it alive, and looks at slots itself meanwhile.
+        let (vm, slots) = unsafe { (vm_ref(kvm), SlotsStay::new()) };
+        KvmMemattr::is_private(vm, slots, Gfn::new(gfn))
     }
 
     /// # Safety
@@ -314,7 +315,7 @@ impl<P: Provider> Table<P> {
     /// Called by KVM with a VM of this provider.
     unsafe extern "C" fn denied(kvm: *mut bindings::kvm, gfn: bindings::gfn_t) -> u64 {
         // SAFETY: KVM passes a VM of this provider, and keeps it alive.
-        P::denied(unsafe { vm_ref::<P>(kvm) }, Gfn::new(gfn)).as_raw()
+        KvmMemattr::denied(unsafe { vm_ref(kvm) }, Gfn::new(gfn)).as_raw()
     }
 
     /// # Safety
@@ -326,7 +327,7 @@ impl<P: Provider> Table<P> {
         // SAFETY: KVM calls with slots_lock held, once the slot's metadata is allocated.
         let slot = unsafe { NewSlot::new(slot) };
         // SAFETY: KVM passes a VM of this provider, and keeps it alive.
-        P::slot_init(unsafe { vm_ref::<P>(kvm) }, slot);
+        KvmMemattr::slot_init(unsafe { vm_ref(kvm) }, slot);
     }
 
     /// # Safety
@@ -350,8 +351,8 @@ impl<P: Provider> Table<P> {
             filter: ZapFilter::from_raw(range.attr_filter),
         };
         // SAFETY: KVM passes a VM of this provider, and keeps it alive.
-        let vm = unsafe { vm_ref::<P>(kvm) };
-        let Some((first, last)) = P::next_zap(vm, &zap, Gfn::new(from)) else {
+        let vm = unsafe { vm_ref(kvm) };
+        let Some((first, last)) = KvmMemattr::next_zap(vm, &zap, Gfn::new(from)) else {
             return false;
         };
         // SAFETY: KVM passes pointers that are valid for writes.
@@ -367,7 +368,7 @@ impl<P: Provider> Table<P> {
     /// Called by KVM with a VM of this provider.
     unsafe extern "C" fn gmem_create(kvm: *mut bindings::kvm, flags: u64) -> *mut c_void {
         // SAFETY: KVM passes a VM of this provider, and keeps it alive.
-        match P::gmem_create(unsafe { vm_ref::<P>(kvm) }, flags) {
+        match KvmMemattr::gmem_create(unsafe { vm_ref(kvm) }, flags) {
             Ok(gmem) => gmem.into_foreign(),
             Err(e) => e.to_ptr(),
         }
@@ -377,8 +378,9 @@ impl<P: Provider> Table<P> {
     ///
     /// Called by KVM, once, with state that `gmem_create()` returned and that nobody uses.
     unsafe extern "C" fn gmem_destroy(data: *mut c_void) {
-        // SAFETY: Made by `into_foreign` in `gmem_create()`, and not borrowed, as the inode is gone.
-        drop(unsafe { GmemBox::<P>::from_foreign(data) });
+        // SAFETY: Made by `into_foreign` in `gmem_create()`. KVM calls an RCU grace period after the
+        // inode is gone, and whoever borrows it by way of a slot holds RCU.
+        drop(unsafe { GmemBox::from_foreign(data) });
     }
 
     /// # Safety
@@ -386,8 +388,8 @@ impl<P: Provider> Table<P> {
     /// Called by KVM, once, with state that `gmem_create()` returned, of an inode without files.
     unsafe extern "C" fn gmem_evict(data: *mut c_void) {
         // SAFETY: Made by `into_foreign` in `gmem_create()`, and destroyed only after this.
-        let gmem = unsafe { GmemBox::<P>::borrow(data) };
-        P::gmem_evict(&gmem);
+        let gmem = unsafe { GmemBox::borrow(data) };
+        KvmMemattr::gmem_evict(&gmem);
     }
 
     /// # Safety
@@ -396,8 +398,8 @@ impl<P: Provider> Table<P> {
     unsafe extern "C" fn gmem_is_private(data: *mut c_void, index: c_ulong) -> bool {
         // SAFETY: Made by `into_foreign` in `gmem_create()`, and destroyed only with the inode, on
         // whose behalf KVM calls.
-        let gmem = unsafe { GmemBox::<P>::borrow(data) };
-        P::gmem_is_private(&gmem, Index::new(index as u64))
+        let gmem = unsafe { GmemBox::borrow(data) };
+        KvmMemattr::gmem_is_private(&gmem, Index::new(index as u64))
     }
 
     /// # Safety
@@ -410,8 +412,8 @@ impl<P: Provider> Table<P> {
     ) -> bindings::kvm_gfn_range_filter {
         // SAFETY: Made by `into_foreign` in `gmem_create()`, and destroyed only with the inode, on
         // whose behalf KVM calls.
-        let gmem = unsafe { GmemBox::<P>::borrow(data) };
-        P::gmem_filter(&gmem, Index::new(start as u64), Index::new(end as u64)).as_raw()
+        let gmem = unsafe { GmemBox::borrow(data) };
+        KvmMemattr::gmem_filter(&gmem, Index::new(start as u64), Index::new(end as u64)).as_raw()
     }
 
     /// # Safety
@@ -425,7 +427,7 @@ impl<P: Provider> Table<P> {
     ) -> c_int {
         // SAFETY: Made by `into_foreign` in `gmem_create()`, and destroyed only with the inode, which
         // the file that the ioctl is made on keeps alive.
-        let (inode, gmem) = unsafe { (GmemInode::from_raw(inode), GmemBox::<P>::borrow(data)) };
-        from_result(|| P::gmem_ioctl(inode, &gmem, cmd, arg).unwrap_or(Err(ENOIOCTLCMD)))
+        let (inode, gmem) = unsafe { (GmemInode::from_raw(inode), GmemBox::borrow(data)) };
+        from_result(|| KvmMemattr::gmem_ioctl(inode, &gmem, cmd, arg).unwrap_or(Err(ENOIOCTLCMD)))
     }
 }

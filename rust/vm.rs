@@ -9,14 +9,20 @@ use super::{
     gfn::Gfn,
     memslot::MemSlot, //
 };
-use core::mem::MaybeUninit;
+use core::{
+    marker::PhantomData,
+    mem::MaybeUninit, //
+};
 use kernel::{
     sync::lock::{
         mutex::MutexBackend,
         Guard,
         Lock, //
     },
-    types::Opaque,
+    types::{
+        NotThreadSafe,
+        Opaque, //
+    },
 };
 
 /// What a VM was created as, see KVM_CREATE_VM.
@@ -83,6 +89,25 @@ impl Kvm {
         SlotsGuard {
             kvm: self,
             _guard: lock.lock(),
+        }
+    }
+}
+
+/// Proof that memslots stay: in a read side section of the VM's SRCU, or with slots_lock held.
+#[derive(Clone, Copy)]
+pub(crate) struct SlotsStay<'a> {
+    _section: PhantomData<&'a Kvm>,
+    _not_send: NotThreadSafe,
+}
+
+impl SlotsStay<'_> {
+    /// # Safety
+    ///
+    /// That's how it must be for the duration of the lifetime.
+    pub(super) unsafe fn new() -> Self {
+        Self {
+            _section: PhantomData,
+            _not_send: NotThreadSafe,
         }
     }
 }

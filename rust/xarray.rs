@@ -290,9 +290,7 @@ impl ValueXArray {
             if found <= order || (value.is_none() && !reserved) {
                 break;
             }
-            // SAFETY: There's one such entry, always.
-            let reservation = || unsafe { bindings::kma_xa_zero_entry() };
-            self.split(index, found, value.map_or_else(reservation, mk_value))?;
+            self.split(index, &slot)?;
             slot = self.look(index);
         }
 
@@ -313,18 +311,26 @@ impl ValueXArray {
         state.result()
     }
 
-    /// Replaces a block, or a reservation of one, by 64 of the same.
-    fn split(&self, index: u64, order: u32, entry: *mut c_void) -> Result {
+    /// Replaces a block, or a reservation of one, by 64 of the same, if it's what `slot` still is.
+    fn split(&self, index: u64, slot: &Slot) -> Result {
+        let Some(order) = slot.order.filter(|order| *order > 0) else {
+            return Ok(());
+        };
+        // SAFETY: There's one such entry, always.
+        let reservation = || unsafe { bindings::kma_xa_zero_entry() };
+        let entry = slot.value.map_or_else(reservation, mk_value);
         let mut state = State::new(self, index, order - CHUNK_SHIFT);
         // SAFETY: The state is for an order one level below the block's, which is what
         // `xas_split_alloc` and `xas_split` can do.
         unsafe { xas_split_alloc(state.as_ptr(), entry, order, GFP_KERNEL_ACCOUNT) };
         state.result()?;
 
-        let _locked = self.lock();
-        // SAFETY: The lock is held, memory is allocated, and the block is there: there's one writer.
-        // INVARIANT: Each index keeps its value, each block is in one slot.
-        unsafe { xas_split(state.as_ptr(), entry, order) };
+        let locked = self.lock();
+        if locked.look(index) == *slot {
+            // SAFETY: The lock is held, memory is allocated, and the block is there.
+            // INVARIANT: Each index keeps its value, each block is in one slot.
+            unsafe { xas_split(state.as_ptr(), entry, order) };
+        }
         Ok(())
     }
 

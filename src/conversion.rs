@@ -26,7 +26,7 @@ use crate::{
             drain_batches,
             GmemGuard,
             GmemInode,
-            GmemInvalidation, //
+            GmemZapped, //
         },
         sched::{
             cond_resched,
@@ -79,7 +79,7 @@ const REFERENCE_WAIT: Delta = Delta::from_micros(100);
 /// over and over gets on nevertheless.
 const FOLIOS_AT_LEAST: usize = 64;
 
-impl Quiesced for GmemInvalidation<'_> {}
+impl Quiesced for GmemZapped<'_> {}
 
 /// Converts memory as requested.
 pub(crate) fn convert(
@@ -187,8 +187,8 @@ fn settle(guard: &GmemGuard<'_>, plan: &Plan<'_>) -> Result<(), Found> {
             fsleep(REFERENCE_WAIT);
         }
         tries += 1;
-        // A page fault that had found its page before the lock was taken may have mapped it since.
-        guard.unmap(index, Index::new(index.raw() + 1));
+        // Page faults that had found their pages before the lock was taken may have mapped them since.
+        guard.unmap(index, plan.hull.end());
     }
     Ok(())
 }

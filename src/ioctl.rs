@@ -61,8 +61,7 @@ use crate::{
     },
     vm::{
         show,
-        supported,
-        Vm, //
+        supported, //
     },
     word::Layer,
 };
@@ -106,7 +105,7 @@ impl From<Rejection> for Error {
 }
 
 /// Handles a VM ioctl. `None` if it's none of the module's.
-pub(crate) fn vm_ioctl(vm: &VmRef<'_, Vm>, cmd: u32, arg: usize) -> Option<Result<i32>> {
+pub(crate) fn vm_ioctl(vm: &VmRef<'_>, cmd: u32, arg: usize) -> Option<Result<i32>> {
     let arg = UserPtr::from_addr(arg);
     let done = match cmd {
         uapi::SET_MEMORY_ATTRIBUTES => set(vm, arg),
@@ -140,7 +139,7 @@ pub(crate) fn gmem_ioctl(
 
 /// Answers KVM_CHECK_EXTENSION, on a VM or, without one, on /dev/kvm. `None` if the capability is
 /// none of the module's.
-pub(crate) fn check_extension(vm: Option<&VmRef<'_, Vm>>, ext: usize) -> Option<i32> {
+pub(crate) fn check_extension(vm: Option<&VmRef<'_>>, ext: usize) -> Option<i32> {
     let attrs = || vm.map_or(Attrs::supported(None), supported);
     let vm_type = || vm.map_or(VmType::SwProtected, |vm| vm.kvm.vm_type().into());
     let answer = match ext {
@@ -162,12 +161,12 @@ pub(crate) fn check_extension(vm: Option<&VmRef<'_, Vm>>, ext: usize) -> Option<
     Some(answer as i32)
 }
 
-fn set(vm: &VmRef<'_, Vm>, arg: UserPtr) -> Result {
+fn set(vm: &VmRef<'_>, arg: UserPtr) -> Result {
     let request = SetRequest::check(read(arg)?, supported(vm))?;
     transaction::set(vm, &request).map_err(|failure| failure.error)
 }
 
-fn set_resumable(vm: &VmRef<'_, Vm>, arg: UserPtr) -> Result {
+fn set_resumable(vm: &VmRef<'_>, arg: UserPtr) -> Result {
     let raw = read(arg)?;
     let request = SetRequest::check(raw, supported(vm))?;
     let write = |address: u64, size: u64| {
@@ -194,7 +193,7 @@ fn read(arg: UserPtr) -> Result<RawRequest> {
     })
 }
 
-fn set2(vm: &VmRef<'_, Vm>, arg: UserPtr) -> Result {
+fn set2(vm: &VmRef<'_>, arg: UserPtr) -> Result {
     let raw = read2(arg)?;
     match SetRequest::check2(raw, supported(vm)) {
         Ok(request) => transaction::set(vm, &request).or_else(|failure| fail(arg, failure)),
@@ -228,7 +227,7 @@ fn all_of(reserved: &[u64]) -> u64 {
     reserved.iter().fold(0, |all, word| all | word)
 }
 
-fn set_batch(vm: &VmRef<'_, Vm>, arg: UserPtr) -> Result {
+fn set_batch(vm: &VmRef<'_>, arg: UserPtr) -> Result {
     let mut reader = UserSlice::new(arg, size_of::<KvmMemoryAttributesBatch>()).reader();
     let [entries, nr_and_flags, index_and_pad, reserved @ ..] =
         reader.read::<KvmMemoryAttributesBatch>()?;
@@ -274,7 +273,7 @@ fn set_batch(vm: &VmRef<'_, Vm>, arg: UserPtr) -> Result {
     })
 }
 
-fn get(vm: &VmRef<'_, Vm>, arg: UserPtr) -> Result {
+fn get(vm: &VmRef<'_>, arg: UserPtr) -> Result {
     let raw = read_get(arg)?;
     let request = GetRequest::check(raw)?;
     let answer = Answer::new(&request)?;

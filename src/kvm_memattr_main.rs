@@ -47,6 +47,7 @@ use host::{
         VmRef,
         ZapRequest, //
     },
+    vm::SlotsStay,
 };
 use kernel::prelude::*;
 
@@ -60,7 +61,7 @@ module! {
 
 // Fields are dropped in order: the provider goes before what it uses.
 struct KvmMemattr {
-    _registration: Registration<KvmMemattr>,
+    _registration: Registration,
     _folder: Folder<&'static stats::Totals>,
 }
 
@@ -83,31 +84,31 @@ impl Provider for KvmMemattr {
         vm::Vm::new()
     }
 
-    fn check_extension(vm: Option<VmRef<'_, vm::Vm>>, ext: usize) -> Option<i32> {
+    fn check_extension(vm: Option<VmRef<'_>>, ext: usize) -> Option<i32> {
         ioctl::check_extension(vm.as_ref(), ext)
     }
 
-    fn vm_ioctl(vm: VmRef<'_, vm::Vm>, cmd: u32, arg: usize) -> Option<Result<i32>> {
+    fn vm_ioctl(vm: VmRef<'_>, cmd: u32, arg: usize) -> Option<Result<i32>> {
         ioctl::vm_ioctl(&vm, cmd, arg)
     }
 
-    fn is_private(vm: VmRef<'_, vm::Vm>, gfn: Gfn) -> bool {
-        vm::is_private(&vm, gfn)
+    fn is_private(vm: VmRef<'_>, slots: SlotsStay<'_>, gfn: Gfn) -> bool {
+        vm::is_private(&vm, slots, gfn)
     }
 
-    fn denied(vm: VmRef<'_, vm::Vm>, gfn: Gfn) -> Denied {
+    fn denied(vm: VmRef<'_>, gfn: Gfn) -> Denied {
         vm::denied(&vm, gfn)
     }
 
-    fn slot_init(vm: VmRef<'_, vm::Vm>, slot: NewSlot<'_>) {
+    fn slot_init(vm: VmRef<'_>, slot: NewSlot<'_>) {
         post::init_slot(&slot, &vm.state.shared().store);
     }
 
-    fn next_zap(vm: VmRef<'_, vm::Vm>, zap: &ZapRequest<'_>, from: Gfn) -> Option<(Gfn, Gfn)> {
+    fn next_zap(vm: VmRef<'_>, zap: &ZapRequest<'_>, from: Gfn) -> Option<(Gfn, Gfn)> {
         zap::next(zap, from, vm.kvm.has_private_mem(), vm.state.shared())
     }
 
-    fn gmem_create(vm: VmRef<'_, vm::Vm>, flags: u64) -> Result<Pin<KBox<gmem::Gmem>>> {
+    fn gmem_create(vm: VmRef<'_>, flags: u64) -> Result<Pin<KBox<gmem::Gmem>>> {
         vm::new_gmem(&vm, flags)
     }
 

@@ -41,10 +41,7 @@ use crate::{
     },
     scope::SetZap,
     store::AttrStore,
-    vm::{
-        first_in_place,
-        Vm, //
-    },
+    vm::first_in_place,
     word::{
         Change,
         Word, //
@@ -66,7 +63,7 @@ pub(crate) struct Failure<P> {
 ///
 /// `EPERM` at the first page that is to be private, but of which a guest_memfd says whether it is.
 /// `EINVAL` at the first page that has, in another layer, what excludes the new attributes. `ENOMEM`.
-pub(crate) fn set(vm: &VmRef<'_, Vm>, request: &SetRequest) -> Result<(), Failure<Gfn>> {
+pub(crate) fn set(vm: &VmRef<'_>, request: &SetRequest) -> Result<(), Failure<Gfn>> {
     set_locked(vm, request, vm.kvm.lock_slots(), false).map(|_| ())
 }
 
@@ -76,7 +73,7 @@ pub(crate) fn set(vm: &VmRef<'_, Vm>, request: &SetRequest) -> Result<(), Failur
 /// # Errors
 ///
 /// As [`set`], and `EINTR`. Nothing has changed then.
-pub(crate) fn set_resumable(vm: &VmRef<'_, Vm>, request: &SetRequest) -> Result<Gfn, Failure<Gfn>> {
+pub(crate) fn set_resumable(vm: &VmRef<'_>, request: &SetRequest) -> Result<Gfn, Failure<Gfn>> {
     let slots = vm.kvm.lock_slots();
     // Of whoever has had to wait. Later on there's always some progress.
     if signal_pending() {
@@ -87,7 +84,7 @@ pub(crate) fn set_resumable(vm: &VmRef<'_, Vm>, request: &SetRequest) -> Result<
 }
 
 fn set_locked(
-    vm: &VmRef<'_, Vm>,
+    vm: &VmRef<'_>,
     request: &SetRequest,
     slots: SlotsGuard<'_>,
     resumable: bool,
@@ -129,7 +126,7 @@ impl<E: Into<Error>> From<E> for BatchFailure {
 /// # Errors
 ///
 /// `EPERM` and `EINVAL` as [`set`]. `ENOMEM`.
-pub(crate) fn set_batch(vm: &VmRef<'_, Vm>, batch: &Batch) -> Result<(), BatchFailure> {
+pub(crate) fn set_batch(vm: &VmRef<'_>, batch: &Batch) -> Result<(), BatchFailure> {
     let pieces = batch.pieces()?;
     let mut plans = KVVec::with_capacity(pieces.len(), GFP_KERNEL_ACCOUNT)?;
     let denies = pieces.iter().any(|piece| piece.change.denies());
@@ -154,7 +151,7 @@ pub(crate) fn set_batch(vm: &VmRef<'_, Vm>, batch: &Batch) -> Result<(), BatchFa
 
 /// The failure of a batch of which some page would end up with what it can't have.
 fn first_bad(
-    vm: &VmRef<'_, Vm>,
+    vm: &VmRef<'_>,
     slots: &SlotsGuard<'_>,
     batch: &Batch,
 ) -> Result<BatchFailure, BatchFailure> {
@@ -186,7 +183,7 @@ fn first_bad(
 
 /// Holds a change against what is stored, and against what guest_memfds say.
 fn plan(
-    vm: &VmRef<'_, Vm>,
+    vm: &VmRef<'_>,
     slots: &SlotsGuard<'_>,
     range: &GfnRange,
     change: Change,
@@ -208,7 +205,7 @@ fn plan(
 ///
 /// `ENOMEM`, with nothing changed.
 fn carry_out(
-    vm: &VmRef<'_, Vm>,
+    vm: &VmRef<'_>,
     slots: SlotsGuard<'_>,
     plans: Plans<'_>,
     denies: bool,
@@ -242,7 +239,7 @@ fn carry_out(
 /// Ends a request, after which nobody uses a right that it asked to be taken away: it waits if it has
 /// taken away one (`restricts`), or if it `denies` what another request may just have taken away, whose
 /// wait isn't over.
-fn release(vm: &VmRef<'_, Vm>, slots: SlotsGuard<'_>, restricts: bool, denies: bool) {
+fn release(vm: &VmRef<'_>, slots: SlotsGuard<'_>, restricts: bool, denies: bool) {
     let wait = restricts || denies && vm.state.is_waited();
     // Counted under slots_lock: who takes it next knows.
     let waiting = wait.then(|| vm.state.wait());

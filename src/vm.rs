@@ -15,7 +15,10 @@ use crate::{
             Denied,
             VmRef, //
         },
-        vm::SlotsGuard, //
+        vm::{
+            SlotsGuard,
+            SlotsStay, //
+        },
     },
     range::GfnRange,
     stats::{
@@ -26,8 +29,7 @@ use crate::{
         AttrStore,
         Exclusive, //
     },
-    word::Word,
-    KvmMemattr, //
+    word::Word, //
 };
 use kernel::{
     prelude::*,
@@ -144,7 +146,7 @@ impl Vm {
 
 /// Shows the VM in debugfs, if it isn't there yet. Where there's no memory for that, it's tried again
 /// next time: nothing but an operator's view depends on it.
-pub(crate) fn show(vm: &VmRef<'_, Vm>) {
+pub(crate) fn show(vm: &VmRef<'_>) {
     if vm.state.folder.as_ref().is_some() {
         return;
     }
@@ -157,19 +159,19 @@ pub(crate) fn show(vm: &VmRef<'_, Vm>) {
 }
 
 /// The attributes that the VM supports.
-pub(crate) fn supported(vm: &VmRef<'_, Vm>) -> Attrs {
+pub(crate) fn supported(vm: &VmRef<'_>) -> Attrs {
     Attrs::supported(Some(vm.kvm.has_private_mem()))
 }
 
 /// Is the page private? In any context.
 #[inline]
-pub(crate) fn is_private(vm: &VmRef<'_, Vm>, gfn: Gfn) -> bool {
+pub(crate) fn is_private(vm: &VmRef<'_>, slots: SlotsStay<'_>, gfn: Gfn) -> bool {
     let state = vm.state.shared();
     state.stats.asked();
     if vm.state.has_in_place() {
         let in_place =
             |gmem: &Gmem, index| gmem.decides_for_guests().then(|| gmem.is_private(index));
-        if let Some(private) = vm.with_gmem::<KvmMemattr, _>(gfn, in_place).flatten() {
+        if let Some(private) = vm.with_gmem(slots, gfn, in_place).flatten() {
             return private;
         }
     }
@@ -178,7 +180,7 @@ pub(crate) fn is_private(vm: &VmRef<'_, Vm>, gfn: Gfn) -> bool {
 
 /// The first page of a range of which a guest_memfd says whether it's private, `slots` being held.
 pub(crate) fn first_in_place(
-    vm: &VmRef<'_, Vm>,
+    vm: &VmRef<'_>,
     slots: &SlotsGuard<'_>,
     range: &GfnRange,
 ) -> Option<Gfn> {
@@ -186,7 +188,7 @@ pub(crate) fn first_in_place(
         return None;
     }
     slots.find_slot(range.start(), range.end(), |slot| {
-        slot.with_gmem::<KvmMemattr, _>(|gmem, _| gmem.decides_for_guests())?
+        slot.with_gmem(|gmem, _| gmem.decides_for_guests())?
             .then_some(slot.start().max(range.start()))
     })
 }
@@ -196,7 +198,7 @@ pub(crate) fn first_in_place(
 /// # Errors
 ///
 /// See [`Gmem::new`].
-pub(crate) fn new_gmem(vm: &VmRef<'_, Vm>, flags: u64) -> Result<Pin<KBox<Gmem>>> {
+pub(crate) fn new_gmem(vm: &VmRef<'_>, flags: u64) -> Result<Pin<KBox<Gmem>>> {
     let gmem = Gmem::new(vm.kvm, flags)?;
     if gmem.decides_for_guests() {
         vm.state.in_place.store(1, Relaxed);
@@ -206,7 +208,7 @@ pub(crate) fn new_gmem(vm: &VmRef<'_, Vm>, flags: u64) -> Result<Pin<KBox<Gmem>>
 
 /// Which accesses does the page deny? In any context.
 #[inline]
-pub(crate) fn denied(vm: &VmRef<'_, Vm>, gfn: Gfn) -> Denied {
+pub(crate) fn denied(vm: &VmRef<'_>, gfn: Gfn) -> Denied {
     let attrs = vm.state.shared().store.get(gfn).enforced();
     Denied {
         read: attrs.contains(Attrs::NR),

@@ -39,8 +39,7 @@ use crate::{
         ZapScope, //
     },
     store::Quiesced,
-    vm::Shared,
-    KvmMemattr,
+    vm::Shared, //
 };
 
 impl From<RawVmType> for VmType {
@@ -176,9 +175,7 @@ pub(crate) fn next(
         })
     };
     // No other slot has a file that says what's private.
-    let in_place = slot
-        .gmem_only
-        .then(|| request.slot.with_gmem::<KvmMemattr, _>(by_file));
+    let in_place = slot.gmem_only.then(|| request.slot.with_gmem(by_file));
     let part = in_place
         .flatten()
         .flatten()
