@@ -62,14 +62,15 @@ impl Policies {
     /// What guest and host see of a software-protected VM's memory are the same bytes. So they are for
     /// types without private memory, which have only one direction: what the host couldn't map becomes
     /// something that it can. SEV is one of them, but what its guest has written encrypted is of no use
-    /// to the host. Hardware that tracks the owner of memory has to do something about each page, which
+    /// to the host, and what the guest's caches still hold of it may be written back over what the host
+    /// writes. Hardware that tracks the owner of memory has to do something about each page, which
     /// nobody does yet.
     pub(crate) const fn promised(vm_type: VmType, direction: Direction) -> Option<Self> {
         match (vm_type, direction) {
             (VmType::SwProtected, _) => Some(Self::ALL),
             (VmType::Default, Direction::ToShared) => Some(Self::ALL),
             (VmType::Sev | VmType::SevEs, Direction::ToShared) => {
-                Some(Self(Self::ALL.0 & !Self::of(Policy::Preserve).0))
+                Some(Self::of(Policy::None))
             }
             (VmType::Default | VmType::Sev | VmType::SevEs, Direction::ToPrivate) => None,
             (VmType::Snp | VmType::Tdx | VmType::Unknown, _) => None,
@@ -172,14 +173,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_encrypted_is_not_preserved_for_the_host() {
+    fn nothing_is_promised_of_what_is_encrypted() {
         for vm_type in [VmType::Sev, VmType::SevEs] {
             let promised = Policies::promised(vm_type, Direction::ToShared);
             let choose = |asked, default| promised.and_then(|set| set.choose(asked, default));
             assert!(choose(Some(Policy::Preserve), Policy::Zero).is_none());
-            assert!(choose(Some(Policy::Zero), Policy::Zero) == Some(Policy::Zero));
+            assert!(choose(Some(Policy::Zero), Policy::Zero).is_none());
             assert!(choose(Some(Policy::None), Policy::Zero) == Some(Policy::None));
-            assert!(choose(None, Policy::Preserve) == Some(Policy::None));
+            assert!(choose(None, Policy::Zero) == Some(Policy::None));
         }
     }
 

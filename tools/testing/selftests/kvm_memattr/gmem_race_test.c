@@ -134,6 +134,8 @@ struct race {
 	int observer;
 	/* Pages go bad, and vCPUs exit for them. */
 	bool errors;
+	/* The slot's file is closed, and vCPUs exit for that. */
+	bool closed;
 	struct racer {
 		struct race *race;
 		struct kvm_vcpu *vcpu;
@@ -169,7 +171,7 @@ static void *racer_thread(void *arg)
 			/* The state has changed between two looks at it in one fault. */
 			TEST_ASSERT(!(run->memory_fault.flags & ~KVM_MEMORY_EXIT_FLAG_PRIVATE),
 				    "an exit with flags 0x%llx", run->memory_fault.flags);
-			racer->exits++;
+			racer->exits += !READ_ONCE(racer->race->closed);
 			continue;
 		}
 		if (ret && errno == EHWPOISON && run->exit_reason == KVM_EXIT_MEMORY_FAULT) {
@@ -422,6 +424,34 @@ static void set_slot(struct race *race, u64 size)
 		    "%s the slot: %s", size ? "creating" : "deleting", strerror(errno));
 }
 
+/*
+ * The last of the file goes while vCPUs use it by its slot, and ask it which pages are
+ * private; another one comes in its place.
+ */
+static void last_close_round(struct race *race)
+{
+	WRITE_ONCE(race->closed, true);
+	kvm_munmap(race->mem, KMA_SIZE);
+	kvm_close(race->fd);
+	usleep(STAGE_US);
+
+	race->fd = vm_create_guest_memfd(race->vm, KMA_SIZE, GMEM_SHARED);
+	race->mem = kvm_mmap(KMA_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, race->fd);
+	fill_all(race);
+	convert_range(race, 16, 32, KMA_PRIVATE, GMEM_PRESERVE);
+	set_slot(race, 0);
+	set_slot(race, KMA_SIZE);
+	WRITE_ONCE(race->closed, false);
+	TEST_ASSERT_EQ(private_at_window(race), KMA_MIDDLE);
+	usleep(STAGE_US);
+}
+
+TEST_F_TIMEOUT(vcpus, ask_no_file_that_is_gone, 600)
+{
+	hammer.phase = STAGE_CHANGED;
+	race_run(variant->nr, RACE_ROUNDS, last_close_round);
+}
+
 /* What threads beside the vCPUs do until they're told to stop. */
 struct helper {
 	struct race *race;
@@ -588,6 +618,8 @@ static void race_with_userspace(struct race *race, void *(*fn)(void *))
 	helper_stop(&helpers[0]);
 	helper_stop(&helpers[1]);
 	printf("# figure: EAGAIN %lu times in %d rounds\n", race->refused, rounds);
+	TEST_ASSERT(race->refused <= RACE_REFUSED,
+		    "refused %lu times, for pages that nobody holds on to", race->refused);
 }
 
 TEST_F_TIMEOUT(host, nothing_is_read_once_it_is_private, 300)
@@ -853,8 +885,9 @@ static void error_round(struct race *race)
 
 	helper_start(&helper, race, error_thread);
 	do {
+		u64 policy = race->rounds % 2 ? GMEM_NONE : GMEM_PRESERVE;
 		struct kvm_memory_attributes2 attr = gmem_attr(0, KMA_SIZE, state ^ KMA_PRIVATE,
-							       GMEM_PRESERVE);
+							       policy);
 
 		assert_in_time(start, "no error was met");
 		err = __gmem_ioctl(race->fd, &attr) ? errno : 0;

@@ -175,7 +175,7 @@ TEST_F(refs, pins_outside_of_the_range_are_no_reason)
 	GMEM_ASSERT_PRIVATE(m, KMA_MIDDLE);
 	kma_scan(&m->g, gmem_filled_seen(variant->policy, KMA_MIDDLE));
 
-	/* Nor is a pin of a page that is in the range and does not change. */
+	/* Nor is one of a page that becomes, or stays, shared. */
 	gmem_set(m, KMA_ALL, 0, GMEM_PRESERVE);
 	GMEM_ASSERT_PRIVATE(m, KMA_NONE);
 	unpin(before);
