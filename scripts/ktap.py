@@ -33,6 +33,7 @@ class _Level:
     def __init__(self):
         self.plan = None
         self.results = 0
+        self.in_order = True
         self.cases = []
 
     def close(self):
@@ -42,6 +43,10 @@ class _Level:
         elif self.plan != self.results:
             cases.append(Case("plan", FAIL, "%d results were planned and %d came"
                               % (self.plan, self.results)))
+        elif not self.in_order:
+            cases.append(Case("plan", FAIL, "results are numbered out of order"))
+        elif not cases:
+            cases.append(Case("plan", FAIL, "there is no case"))
         return cases
 
 
@@ -91,7 +96,7 @@ class _Parser:
             level.cases.append(Case("", SKIP, match[4]))
 
     def result(self, match):
-        indent, verdict, _, name, directive, text = match.groups()
+        indent, verdict, number, name, directive, text = match.groups()
         name = (name or "").strip()
         status = PASS if verdict == "ok" else FAIL
         reason = text or ""
@@ -106,6 +111,7 @@ class _Parser:
             children += self.levels.pop(deeper).close()
         level = self.level(indent)
         level.results += 1
+        level.in_order &= int(number) == level.results
         if not children:
             level.cases.append(Case(name, status, reason))
             return
@@ -124,13 +130,18 @@ class _Parser:
             self.cases += self.levels[0].close()
         self.levels = {}
 
+    def end(self):
+        self.finish()
+        if self.seen and not self.cases:
+            self.cases.append(Case("plan", FAIL, "there is no case"))
+
 
 def parse(lines):
     """The cases in lines, or None where there is no TAP at all."""
     parser = _Parser()
     for line in lines:
         parser.feed(line)
-    parser.finish()
+    parser.end()
     return parser.cases if parser.seen else None
 
 
@@ -145,6 +156,10 @@ def self_test():
         ("global.a", PASS), ("global.b", FAIL)]
     assert _names("TAP version 13\n1..2\nok 1 a\n") == [("a", PASS), ("plan", FAIL)]
     assert _names("TAP version 13\nok 1 a\n") == [("a", PASS), ("plan", FAIL)]
+    assert _names("TAP version 13\n1..2\nok 1 a\nok 1 a\n") == [
+        ("a", PASS), ("a", PASS), ("plan", FAIL)]
+    assert _names("TAP version 13\n") == _names("TAP version 13\n1..0\n") == [("plan", FAIL)]
+    assert ("s.plan", FAIL) in _names("1..1\n    1..0\nok 1 s\n")
     assert _names("1..0 # SKIP - Requirement not met: x") == [("", SKIP)]
     assert parse(["1..1", "ok 1 a # SKIP no such CPU"])[0].reason == "no such CPU"
     assert _names("1..1\n1..0 # SKIP child\nok 1 a # SKIP child\n") == [("a", SKIP)]

@@ -1,26 +1,14 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-2.0
 # mutants.sh [NAME]...: build the module with one deliberate fault at a time, each a
-# patch in tools/testing/mutants, and run our tests with it; a patch host-* is to KVM
-# itself. A fault that the tests do not notice is a failure, and so is a patch that
-# does not apply or build.
+# patch in tools/testing/mutants, and run with it the test that the patch names; a patch
+# host-* is to KVM itself. A fault that its test does not notice is a failure, and so is
+# a patch that does not apply or build.
 . "$(dirname "$0")/lib.sh"
 
 MUTANTS=$TOP/tools/testing/mutants
 work=$CACHE/mutants
 export PYTHONDONTWRITEBYTECODE=1
-
-names=("$@")
-if [ ${#names[@]} -eq 0 ]; then
-	for path in "$MUTANTS"/*.patch; do
-		[ ! -e "$path" ] || names+=("$(basename "$path" .patch)")
-	done
-fi
-[ ${#names[@]} -gt 0 ] || die "there is no mutant in $MUTANTS"
-
-"$TOP/scripts/prepare.sh" modules release
-"$TOP/scripts/prepare.sh" selftests
-load_toolchain
 
 # KVM is built as a module out of the tree, from a copy of its two folders, in which
 # only what a mutant changes is compiled again.
@@ -45,81 +33,82 @@ copy_changed()
 	done
 }
 
-# host_one NAME: kvm.ko and kvm-amd.ko with the fault, in $work/host/ko.
-host_one()
+# apply NAME SOURCE
+apply()
 {
-	local host=$work/host log=$work/$1
-	mkdir -p "$log"
-	host_source "$host/src"
-	if ! patch -d "$host/src" -p1 -s -N -F0 --no-backup-if-mismatch \
-		< "$MUTANTS/$1.patch" >"$log/patch.log" 2>&1; then
-		said="does not apply: $log/patch.log"
-		return 1
-	fi
-	if ! kmake release -j "$JOBS" M="$host/src/arch/x86/kvm" modules >"$log/build.log" 2>&1; then
-		said="does not build: $log/build.log"
-		return 1
-	fi
-	mkdir -p "$host/ko"
-	cp "$host"/src/arch/x86/kvm/kvm{,-amd,-intel}.ko "$host/ko"
+	patch -d "$2" -p1 -s -N -F0 --no-backup-if-mismatch < "$MUTANTS/$1.patch"
 }
 
-# one NAME: says what came of it in the variable "said"; fails if it survived.
+# host_build NAME INTO: kvm.ko, kvm-amd.ko and kvm-intel.ko with the fault.
+host_build()
+{
+	local host=$work/host
+	host_source "$host" && apply "$1" "$host" &&
+		kmake release -j "$JOBS" M="$host/arch/x86/kvm" modules &&
+		mkdir -p "$2" && cp "$host"/arch/x86/kvm/kvm{,-amd,-intel}.ko "$2"
+}
+
+# module_build NAME SOURCE INTO: kvm_memattr.ko with the fault.
+module_build()
+{
+	mkdir -p "$2" &&
+		cp -r "$TOP/Kbuild" "$TOP/src" "$TOP/rust" "$TOP/include" "$2" && apply "$1" "$2" &&
+		MODULE_SRC=$2 "$TOP/scripts/module-build.sh" release "$3"
+}
+
+# one NAME: says what came of it; fails if the fault was not noticed.
 one()
 {
-	local dir=$work/$1 patch=$MUTANTS/$1.patch groups
-	[ -r "$patch" ] || { said="there is no $patch"; return 1; }
+	local patch=$MUTANTS/$1.patch dir=$work/$1 kvm="" module="" test rc=0
+	[ -r "$patch" ] || { echo "there is no $patch"; return 1; }
+	test=$(sed -n 's/^Noticed-by: //p' "$patch")
+	[ -n "$test" ] || { echo "does not say which test is to notice it"; return 1; }
 	rm -rf "$dir"
-	case "$1" in
-	host-gmem-*)	groups=gmem ;;
-	host-*)		groups=rwx ;;
-	gmem-*)		groups=kunit,gmem,attributes ;;
-	layers-*)	groups=layers,kunit ;;
-	rwx-*)		groups=rwx ;;
-	*)		groups=attributes,zap,store,rwx,kunit ;;
-	esac
+	mkdir -p "$dir"
 	case "$1" in
 	host-*)
-		host_one "$1" || return
-		KVM_DIR=$work/host/ko run_tests "$1" $groups
-		return
+		kvm=$dir/ko
+		locked mutants-host host_build "$1" "$kvm" >"$dir/build.log" 2>&1 || rc=$?
+		;;
+	*)
+		module=$dir/out
+		module_build "$1" "$dir/src" "$module" >"$dir/build.log" 2>&1 || rc=$?
 		;;
 	esac
-	mkdir -p "$dir/src"
-	cp -r "$TOP/Kbuild" "$TOP/src" "$TOP/rust" "$TOP/include" "$dir/src/"
-	if ! patch -d "$dir/src" -p1 -s -N -F0 --no-backup-if-mismatch < "$patch" >"$dir/patch.log" 2>&1; then
-		said="does not apply: $dir/patch.log"
-		return 1
-	fi
-	if ! MODULE_SRC=$dir/src "$TOP/scripts/module-build.sh" release "$dir/out" >"$dir/build.log" 2>&1; then
-		said="does not build: $dir/build.log"
-		return 1
-	fi
-	run_tests "$1" $groups --module-dir "$dir/out"
-}
+	[ $rc -eq 0 ] || { echo "does not apply or build: $dir/build.log"; return 1; }
 
-# run_tests NAME GROUPS [OPTION]...
-run_tests()
-{
-	local dir=$work/$1 rc=0
-	mkdir -p "$dir"
-	python3 "$TOP/scripts/test.py" --variant release --tests "$2" "${@:3}" \
-		--first-failure >"$dir/test.log" 2>&1 || rc=$?
+	KVM_DIR=$kvm python3 "$TOP/scripts/test.py" --variant release --program "$test" \
+		${module:+--module-dir "$module"} --first-failure >"$dir/test.log" 2>&1 || rc=$?
 	case $rc in
-	0)	said="SURVIVED: the tests pass with it: $dir/test.log"; return 1 ;;
-	1)	said="noticed by $(sed -n 's/^not ok [0-9]* - [^ ]* //p' "$dir/test.log" | head -n 1)" ;;
-	*)	said="the tests could not be run: $dir/test.log"; return 1 ;;
+	0)	echo "SURVIVED: $test passes with it: $dir/test.log"; return 1 ;;
+	1)	echo "noticed by $(sed -n 's/^not ok [0-9]* - [^ ]* //p' "$dir/test.log" | head -n 1)" ;;
+	*)	echo "$test could not be run: $dir/test.log"; return 1 ;;
 	esac
 }
 
-noticed=0
-for name in "${names[@]}"; do
-	if one "$name"; then
-		noticed=$((noticed + 1))
-		printf 'ok     %-28s %s\n' "$name" "$said"
-	else
-		printf 'not ok %-28s %s\n' "$name" "$said"
-	fi
-done
+if [ "${1:-}" = --one ]; then
+	load_toolchain
+	result=ok
+	said=$(one "$2") || result='not ok'
+	printf '%-6s %-28s %s\n' "$result" "$2" "$said"
+	exit 0
+fi
+
+names=("$@")
+if [ ${#names[@]} -eq 0 ]; then
+	for path in "$MUTANTS"/*.patch; do
+		[ ! -e "$path" ] || names+=("$(basename "$path" .patch)")
+	done
+fi
+[ ${#names[@]} -gt 0 ] || die "there is no mutant in $MUTANTS"
+
+"$TOP/scripts/prepare.sh" modules release
+"$TOP/scripts/prepare.sh" selftests
+
+# Two at a time, where there are cores for it: that's what one machine uses.
+at_once=$(( $(nproc) > 1 ? 2 : 1 ))
+mkdir -p "$work"
+printf '%s\0' "${names[@]}" | xargs -0 -n 1 -P "$at_once" "$0" --one | tee "$work/results"
+noticed=$(grep -c '^ok ' "$work/results" || true)
 printf '%d of %d mutants noticed\n' "$noticed" ${#names[@]}
 [ "$noticed" -eq ${#names[@]} ]

@@ -35,7 +35,7 @@ TOP = pathlib.Path(__file__).resolve().parent.parent
 CACHE = pathlib.Path(
     os.environ.get("KVM_MEMATTR_CACHE")
     or pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
-    / "kvm-memattr")
+    / "kvm-memattr").absolute()
 TESTING = TOP / "tools" / "testing"
 OWN_TESTS = TESTING / "selftests" / "kvm_memattr"
 RESULTS = CACHE / "results"
@@ -53,7 +53,7 @@ KEEP_RUNS = 20
 
 # What the kernel prints when something is wrong with it, whatever the tests say.
 SPLAT = re.compile(
-    r"WARNING: |\bBUG: |\bBUG!|kernel BUG at|KASAN: |UBSAN: |KCSAN: |KFENCE: |Oops\b"
+    r"WARNING: |\bBUG\b|printk messages dropped|already present!|duplicate filename|KASAN: |UBSAN: |KCSAN: |KFENCE: |Oops\b"
     r"|INFO: task .* blocked|INFO: (?:possible|inconsistent|suspicious|trying|lockdep)"
     r"|rcu: INFO:|rcu_\w+ (?:detected|self-detected)|suspicious RCU usage"
     r"|possible (?:circular|recursive|irq lock)|inconsistent lock state|bad unlock balance"
@@ -62,7 +62,7 @@ SPLAT = re.compile(
     r"|general protection fault|unable to handle|Kernel panic|Bad page (?:state|map)"
     r"|kmemleak: \d+ new suspected|Rust panic|rust_kernel: panicked|rust_panic|DEBUG_LOCKS_WARN_ON"
     r"|scheduling while atomic|Out of memory: Killed|double free|stack-protector"
-    r"|BUG kmalloc|Objects remaining|tainted by a (?:crash|warning)")
+    r"|Objects remaining|tainted by a (?:crash|warning)")
 
 
 class Problem(Exception):
@@ -379,6 +379,9 @@ class Judge:
                 self.proof(job, outcome)
             else:
                 self.housekeeping(job, outcome)
+        if not boot.done and not boot.stopped:
+            self.add(Job("kernel", "the end", ""), "the end of the machine", FAIL,
+                     "it did not get there", ended=False)
         self.kernel_log()
         return self.results
 
@@ -423,8 +426,12 @@ class Judge:
                      % (outcome.status, " / ".join(outcome.lines[-3:])))
 
     def by_status(self, job, outcome):
-        """A program that prints no TAP is one case."""
+        """A program that prints no TAP is one case. All of ours print some."""
         text = [line for line in outcome.lines if line.strip()]
+        if job.own:
+            self.add(job, job.name, FAIL, "exit status %d, and no TAP: %s"
+                     % (outcome.status, " / ".join(text[-8:])), ended=False)
+            return
         if outcome.status == 0:
             self.add(job, job.name, PASS)
         elif outcome.status == 4:
@@ -462,9 +469,9 @@ class Judge:
         if "sets" in job.checks and not sets:
             wrong.append("no attributes were set")
         if self.boot.state == MAINLINE:
-            if not sets and "sets" not in job.checks:
+            if not wrong and not sets:
                 return
-            if not array:
+            if sets and not array:
                 wrong.append("KVM's own array was never used")
             self.add(job, job.name + ": KVM's own code answered",
                      FAIL if wrong else PASS, "; ".join(wrong))
@@ -499,6 +506,11 @@ class Judge:
         path = self.boot.folder / "console.log"
         text = path.read_text(errors="replace") if path.exists() else ""
         current, seen = None, set()
+        for number, outcome in self.boot.outcomes.items():
+            if outcome.status is not None and "@@end %d" % number not in text \
+                    and not self.boot.stopped:
+                self.add(self.boot.jobs[number], self.boot.jobs[number].name + ": kernel log", FAIL,
+                         "the log of the kernel is not whole", ended=False)
         for line in text.splitlines():
             mark = re.search(r"@@(begin|end) (\d+)", line)
             if mark:
@@ -701,7 +713,10 @@ def save(results, tree, path=RESULTS / "last.json"):
             "variant": r.variant, "state": r.state, "group": r.group, "tree": tree,
             "results": []})
         group["results"].append({"name": r.name, "status": r.status, "reason": r.reason})
-    kept = [g for g in load_last(path) if (g["variant"], g["state"], g["group"]) not in fresh]
+    # The group "kernel" is there only where there is something to complain about.
+    boots = {(r.variant, r.state) for r in results}
+    kept = [g for g in load_last(path) if (g["variant"], g["state"], g["group"]) not in fresh
+            and not (g["group"] == "kernel" and (g["variant"], g["state"]) in boots)]
     new = path.with_suffix(".new")
     new.write_text(json.dumps(kept + list(fresh.values()), indent=1))
     new.replace(path)
@@ -726,6 +741,8 @@ def arguments():
                         help="our own tests without the module: each must fail or skip")
     parser.add_argument("--module-dir", type=pathlib.Path,
                         help="take kvm_memattr.ko from there, and build none")
+    parser.add_argument("--program", default="",
+                        help="one of our own programs, or kunit, instead of groups")
     parser.add_argument("--first-failure", action="store_true",
                         help="stop a machine when a program in it has failed")
     parser.add_argument("--make-pid", type=int, help="the make that runs this")
@@ -741,7 +758,17 @@ def choose(value, known, what):
     for word in chosen:
         if word not in known:
             raise Problem("unknown %s '%s' (there are: %s)" % (what, word, ", ".join(known)))
-    return chosen
+    return list(dict.fromkeys(chosen))
+
+
+def only(program, jobs):
+    """The jobs of one program, and its group; the KUnit suites are no job."""
+    if program == "kunit":
+        return [], program
+    jobs = [job for job in jobs if job.own and job.program == program]
+    if not jobs:
+        raise Problem("there is no test '%s' of ours" % program)
+    return jobs, jobs[0].group
 
 
 def run(args):
@@ -749,6 +776,8 @@ def run(args):
     CONTROL = args.control
     jobs = mainline_jobs() + own_jobs()
     variants = choose(args.variant, VARIANTS, "variant")
+    if args.program:
+        jobs, args.tests = only(args.program, jobs)
     groups = choose(args.tests, groups_of(jobs), "test group")
     tree = tree_of_today()
     prepare(variants, args.module_dir)
@@ -776,7 +805,7 @@ def run(args):
                                                    boot.folder / "console.log",
                                                    boot.folder / "output.log"))
     print_retries(boots)
-    if not args.control and not args.module_dir:
+    if not args.control and not args.module_dir and not args.program:
         if tree["hash"] != tree_of_today()["hash"]:
             note("the tree has changed while the tests ran: the results are kept as of none")
             tree = {"hash": "changed", "commit": "a tree that changed meanwhile"}
@@ -806,13 +835,14 @@ def main():
     could_run = True
     try:
         results = run(args)
-    except (Problem, subprocess.CalledProcessError) as error:
+    except (Problem, OSError, subprocess.CalledProcessError) as error:
         print("not ok 1 - %s" % error)
         results = [Result("", "", "", "", FAIL)]
         could_run = False
     counts = {status: sum(r.status == status for r in results) for status in (PASS, FAIL, SKIP)}
-    if not counts[PASS] + counts[SKIP] + counts[FAIL]:
+    if not any(result.ended for result in results):
         print("# no case ran")
+        could_run = False
     summary = "%d passed, %d failed, %d skipped\n" % (counts[PASS], counts[FAIL], counts[SKIP])
     print(summary, end="", flush=True)
     status = 0 if counts[FAIL] == 0 and counts[PASS] > 0 else 1
