@@ -18,7 +18,7 @@ export PYTHONDONTWRITEBYTECODE = 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup kernel modules run test mutants bench shell selftest check docs \
-	series-apply series-work series-regen clean
+	series-apply series-work series-regen series-build clean
 
 help: ## This list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
@@ -39,7 +39,8 @@ run: ## Boot the host, run a guest, convert its memory, say what happened.
 	@scripts/run.sh $(ONE)
 
 test: ## Run the tests in QEMU (VARIANT=, TESTS=group,group, CONTROL=1).
-	@scripts/setup.sh
+	$(if $(filter-out 1 y yes 0 n no,$(CONTROL)),$(error CONTROL is 1 or 0))
+	@command -v python3 >/dev/null || scripts/setup.sh
 	@python3 scripts/test.py --variant='$(VARIANT)' --tests='$(TESTS)' $(if $(filter 1 y yes,$(CONTROL)),--control) \
 		--make-pid=$$PPID $(if $(MAKE_PRINTS),--make-prints)
 
@@ -72,6 +73,10 @@ series-work: ## Say where to work on the series as commits.
 
 series-regen: ## Write patches/ anew from those commits.
 	@scripts/kernel-series.sh regen
+
+series-build: ## Build KVM as each patch leaves it.
+	@scripts/prepare.sh kernel release
+	@scripts/series-build.sh
 
 clean: ## Drop what was built; the kernel source, tools and downloads stay.
 	@scripts/clean.sh

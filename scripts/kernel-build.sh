@@ -15,7 +15,7 @@ build_kernel()
 	"$TOP/scripts/kernel-config.sh" "$variant"
 	source=$(kernel_source_key)
 	key=
-	[ -z "$source" ] || key="$source $(sha256sum < "$build/.config") ${KMAKE_TOOLS[*]}"
+	[ -z "$source" ] || key="$source $(sha256sum < "$build/.config") $TOOLS_ARE ${KMAKE_TOOLS[*]}"
 	if up_to_date "$build/.built" "$key" && [ -r "$build/arch/x86/boot/bzImage" ]; then
 		return
 	fi
@@ -23,7 +23,8 @@ build_kernel()
 	say "building the $variant kernel (the first time takes minutes)"
 	quiet "$build/build.log" "$variant kernel" kmake "$variant" -j "$JOBS" bzImage modules
 	install_modules
-	printf '%s\n' "$key" | write_file "$build/.built"
+	# With a kernel tree at work there is nothing to compare with later.
+	[ -z "$key" ] || printf '%s\n' "$key" | write_file "$build/.built"
 }
 
 # The modules as a tree of their own: what goes into an initramfs, and what the

@@ -11,7 +11,7 @@ build=$(build_dir "$variant")
 fragments=("$TOP/scripts/config/base.config" "$TOP/scripts/config/$variant.config")
 # What the configuration depends on: the fragments, the compilers, and any Kconfig
 # of the tree.
-stamp=$( (grep -h '^CONFIG_' "${fragments[@]}"; echo "${KMAKE_TOOLS[*]}") | sha256sum)$(git -C "$LINUX" ls-files -s '*Kconfig*' | sha256sum)
+stamp=$( (grep -h '^CONFIG_' "${fragments[@]}"; echo "$TOOLS_ARE ${KMAKE_TOOLS[*]}") | sha256sum)$(git -C "$LINUX" ls-files -s '*Kconfig*' | sha256sum)
 
 if [ -r "$build/.config" ] && [ "$(cat "$build/.fragments" 2>/dev/null)" = "$stamp" ]; then
 	exit 0

@@ -15,9 +15,10 @@ kgit()
 	git -C "$LINUX" "$@"
 }
 
+[ -r "$SERIES/series" ] || die "there is no $SERIES/series"
+
 patch_list()
 {
-	[ -r "$SERIES/series" ] || die "there is no $SERIES/series"
 	grep -v -e '^#' -e '^[[:space:]]*$' "$SERIES/series"
 }
 

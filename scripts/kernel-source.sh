@@ -66,13 +66,16 @@ download_deb()
 	[ -n "$mirror" ] ||
 		die "apt has no index of Debian's main archive" \
 		    "run apt-get update, or give a tree or a tarball with: make KERNEL_SRC=/path"
-	mkdir -p "$root/lists/partial"
+	rm -rf "$CACHE/download/new"
+	mkdir -p "$root/lists/partial" "$CACHE/download/new" "$(dirname "$log")"
 	for suite in "${SUITES[@]}"; do
 		printf 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s %s main\n' \
 			"$mirror" "$suite" > "$root/sources.list"
 		say "looking for $PACKAGE in Debian $suite"
 		if private_apt update >"$log" 2>&1 &&
-		   (cd "$CACHE/download" && private_apt download "$PACKAGE") >>"$log" 2>&1; then
+		   (cd "$CACHE/download/new" && private_apt download "$PACKAGE") >>"$log" 2>&1; then
+			# What is there by its name is there as a whole.
+			mv "$CACHE/download/new"/*.deb "$CACHE/download/"
 			return
 		fi
 	done
@@ -118,7 +121,7 @@ record()
 	git -C "$LINUX" config gc.auto 0
 	git -C "$LINUX" config core.fileMode true
 	index=$LINUX/.git/index.import
-	rm -f "$index"
+	rm -f "$index" "$index.lock"
 	# Debian's .gitignore ends by ignoring everything: force.
 	GIT_INDEX_FILE=$index git --git-dir="$LINUX/.git" --work-tree="$from" add -f -A .
 	commit=$(GIT_INDEX_FILE=$index git -C "$LINUX" write-tree)
@@ -135,29 +138,45 @@ record()
 	printf '%s\n' "$origin" | write_file "$ORIGIN"
 }
 
+# state_of_folder FOLDER: its commit, or else something that differs when a file does.
+state_of_folder()
+{
+	if [ -e "$1/.git" ]; then
+		git -C "$1" rev-parse HEAD
+		git -C "$1" diff --quiet HEAD -- ||
+			say "KERNEL_SRC=$KERNEL_SRC: taking what is committed there, without the changes since"
+	else
+		find "$1" -type f -printf '%P %s %T@\n' | LC_ALL=C sort | sha256sum | cut -d' ' -f1
+	fi
+}
+
 get_source()
 {
-	local from origin new=$CACHE/linux.import
+	local from origin version new=$CACHE/linux.import
 	if [ -n "${KERNEL_SRC:-}" ]; then
 		[ -e "$KERNEL_SRC" ] || die "KERNEL_SRC=$KERNEL_SRC does not exist"
 		from=$(realpath "$KERNEL_SRC")
 		origin=$from
 		if [ -d "$from" ]; then
 			check_version "$from" "KERNEL_SRC=$KERNEL_SRC"
-			origin+=" $(git -C "$from" rev-parse -q --verify HEAD 2>/dev/null || true)"
+			origin+=" $(state_of_folder "$from")"
 		else
 			origin+=" $(stat -c '%s %Y' "$from")"
 		fi
 		! up_to_date "$ORIGIN" "$origin" || return 0
 	else
 		# Whatever the tree came from serves, as long as it is the right one.
-		if git -C "$LINUX" rev-parse -q --verify base >/dev/null 2>&1; then
-			return 0
+		if version=$(git -C "$LINUX" log -1 --format=%s base 2>/dev/null); then
+			case "$version" in
+			"Linux $KERNEL_WANT."*) return 0 ;;
+			esac
 		fi
 		[ -n "$(find_downloaded)" ] || download_deb
 		from=$(find_downloaded)
 		origin=$(basename "$from")
 	fi
+	# What an import left that was interrupted is no tree yet.
+	git -C "$LINUX" rev-parse -q --verify base >/dev/null 2>&1 || rm -rf "$LINUX"
 	if [ -d "$LINUX/.git" ] && [ -z "$(kernel_source_key)" ]; then
 		die "$LINUX has changes that are not committed, and the source is to be replaced" \
 		    "commit them there and run make series-regen, or drop them"

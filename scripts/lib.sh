@@ -5,7 +5,7 @@
 set -euo pipefail
 
 TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-CACHE=${KVM_MEMATTR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/kvm-memattr}
+CACHE=$(realpath -m "${KVM_MEMATTR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/kvm-memattr}")
 # What setup.sh brings that is no package of the system: bindgen, virtual
 # environments of Python.
 TOOLS=$CACHE/tools
@@ -39,6 +39,11 @@ load_toolchain()
 	# shellcheck disable=SC1091
 	. "$CACHE/toolchain.env"
 }
+
+# kbuild can't.
+case "$TOP$CACHE" in
+*[[:space:]:]*) die "no spaces or colons, please, in the folders $TOP and $CACHE" ;;
+esac
 
 check_variant()
 {
@@ -141,8 +146,12 @@ quiet()
 	local log=$1 what=$2 start=$SECONDS pid rc=0
 	shift 2
 	mkdir -p "$(dirname "$log")"
-	"$@" >"$log" 2>&1 &
+	# A process group of its own, which a signal to this script would not reach.
+	set -m
+	"$@" >"$log" 2>&1 </dev/null &
 	pid=$!
+	set +m
+	trap 'kill -- -$pid 2>/dev/null; exit 130' INT TERM
 	while kill -0 "$pid" 2>/dev/null; do
 		sleep 0.2
 		if (( SECONDS - start >= 15 && (SECONDS - start) % 15 == 0 )); then
@@ -152,6 +161,7 @@ quiet()
 		fi
 	done
 	wait "$pid" || rc=$?
+	trap - INT TERM
 	if [ $rc -ne 0 ]; then
 		grep -aE '(^|[^a-z])error(:|\[)|\*\*\*' "$log" | head -n 10 | cut -c1-200 >&2 || true
 		printf '    ...\n' >&2

@@ -33,7 +33,7 @@ one_module()
 	mkdir -p "$into"
 	quiet "$into/build.log" "$what ($variant)" \
 		kmake "$variant" -j "$JOBS" M="$from" MO="$into" "$@" modules
-	# With a kernel tree at work there is nothing to compare with later.
+	# Nor is there where the kernel has none.
 	[ ! -s "$build/.built" ] || printf '%s\n' "$key" | write_file "$into/.built"
 	say "built $what ($variant)"
 }

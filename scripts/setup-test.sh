@@ -11,7 +11,7 @@ trap 'rm -rf "$WORK"' EXIT
 
 # What setup.sh may take for granted of a system.
 BASICS=(bash env cat cut dirname grep head id mkdir mv nproc realpath sed sha256sum
-	sleep sort tail tr)
+	sleep sort stat tail tr)
 
 failed=0
 case=
@@ -56,7 +56,7 @@ fake_gcc()
 install_everything()
 {
 	local tool
-	for tool in git make flex bison bc cpio rsync patch xz perl depmod flock \
+	for tool in git make g++ flex bison bc cpio rsync patch xz perl depmod flock \
 		readelf busybox python3; do
 		fake "$tool"
 	done
@@ -144,7 +144,7 @@ writes_nothing()
 a_system nothing-installed
 setup 1
 says 'missing on this system'
-for tool in git make gcc readelf flex bison bc cpio rsync patch xz perl depmod flock \
+for tool in git make gcc g++ readelf flex bison bc cpio rsync patch xz perl depmod flock \
 	qemu-system-x86_64 python3; do
 	says "the command $tool"
 done
@@ -162,7 +162,8 @@ a_system nothing-installed-with-apt-but-not-root
 install_apt
 setup 1
 says 'as root: apt-get install '
-for package in git make gcc binutils flex bison bc cpio rsync patch xz-utils perl kmod \
+for package in git make gcc g++ libelf-dev libssl-dev uuid-dev binutils flex bison bc cpio \
+	rsync patch xz-utils perl kmod \
 	util-linux qemu-system-x86 python3 libc6-dev busybox-static python3-venv clang-19 \
 	lld-19 llvm-19 libclang-19-dev rustc rust-src rust-clippy rustfmt cargo; do
 	says " $package "
@@ -185,6 +186,18 @@ fake id 'echo 0'
 setup 1
 says 'missing on this system'
 grep -q '^install -y .* clang-19 ' "$system/apt-get.calls" || complain "did not install clang"
+
+# A system without a compiler lacks its headers, too: they're all installed at once.
+a_system root-and-apt-brings-all
+install_everything
+rm "$system"/bin/{gcc,id}
+fake id 'echo 0'
+install_apt 'case "$*" in *libelf-dev*) printf "%s\n" "#!/usr/bin/env bash" "cat > /dev/null" > "${0%/*}/gcc"' \
+	"$(command -v chmod) +x \"\${0%/*}/gcc\" ;; esac"
+setup 1
+# This gcc has no static C library; but no header is missing any more.
+says_not 'the C header'
+says_not 'the command gcc'
 
 a_system one-package-missing
 install_everything

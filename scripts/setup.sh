@@ -15,7 +15,13 @@ STAMP=$CACHE/setup.stamp
 # Before the absolute paths that are looked at: setup-test.sh has a system of its own.
 ROOT=${SETUP_ROOT:-}
 
-# The stamp is the hash of what decides here; beside it the paths that it found.
+# The stamp is the hash of what decides here; beside it the files that it found, which
+# may be changed in place.
+state_of()
+{
+	stat -L -c '%s %Y %n' "$1" 2>/dev/null || true
+}
+
 setup_is_current()
 {
 	local key path
@@ -24,7 +30,7 @@ setup_is_current()
 	{
 		IFS= read -r path && [ "$path" = "$key" ] || return 1
 		while IFS= read -r path; do
-			[ -e "$path" ] || return 1
+			[ "$(state_of "${path#* * }")" = "$path" ] || return 1
 		done
 	} < "$STAMP"
 }
@@ -57,11 +63,11 @@ need_command()
 	fi
 }
 
-# need_header HEADER PACKAGE: asked of the compiler, which knows its folders.
+# need_header HEADER PACKAGE: asked of the compiler, which knows its folders. Without
+# one, all are missing: they are installed together.
 need_header()
 {
-	command -v gcc >/dev/null || return 0
-	echo "#include <$1>" | gcc -E -x c - >/dev/null 2>&1 ||
+	{ command -v gcc && echo "#include <$1>" | gcc -E -x c -; } >/dev/null 2>&1 ||
 		need "the C header $1" "$2"
 }
 
@@ -71,6 +77,7 @@ find_plain_tools()
 	need_command git git
 	need_command make make
 	need_command gcc gcc
+	need_command g++ g++
 	need_command readelf binutils
 	need_command flex flex
 	need_command bison bison
@@ -365,6 +372,7 @@ fi
 rust_dir=$(dirname "$rustc")
 write_file "$CACHE/toolchain.env" <<EOF
 # Written by scripts/setup.sh.
+TOOLS_ARE="$("$rustc" --version), clang $(clang_version "clang${llvm/#1/}"), bindgen $(bindgen_version "$bindgen")"
 RUSTC=$rustc
 CARGO=$cargo
 BUSYBOX=$busybox
@@ -373,7 +381,9 @@ export LIBCLANG_PATH=$libclang_dir
 EOF
 {
 	cat "$0" "$CACHE/toolchain.env" | sha256sum
-	printf '%s\n' "${found[@]}"
+	for path in "${found[@]}"; do
+		state_of "$path"
+	done
 } | write_file "$STAMP"
 say "tools: $(clang_version "$(command -v "clang${llvm/#1/}")" | sed 's/^/clang /')," \
     "$("$rustc" --version | cut -d' ' -f1-2), bindgen $(bindgen_version "$bindgen")," \

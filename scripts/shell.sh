@@ -23,7 +23,8 @@ export PATH=$venv/bin:$PATH
 
 mkdir -p "$CACHE/shell"
 session=$(mktemp -d "$CACHE/shell/session.XXXXXX")
-trap 'rm -rf "$session"' EXIT
+machine=
+trap '[ -z "$machine" ] || kill "$machine" 2>/dev/null; rm -rf "$session"' EXIT
 stage_modules "$variant" "$session/root"
 
 kernel_params=()
@@ -42,6 +43,7 @@ dir=${SHELL_DIR:-}
 cat > "$session/enter" <<EOF
 MODPROBE="-d $session/root"
 . $(printf %q "$TOP/scripts/guest/load-module")
+taskset -p 6 \$\$ >/dev/null
 mountpoint -q /sys/kernel/debug || mount -t debugfs debug /sys/kernel/debug
 # For the tests that unload the module and load it again.
 export KVM_MEMATTR_KO=$session/root/lib/modules/\$(uname -r)/updates/kvm_memattr.ko
@@ -51,7 +53,9 @@ unset MODPROBE
 cd $(printf %q "${dir:-/}")
 EOF
 
-vng_args=(--run "$(build_dir "$variant")/arch/x86/boot/bzImage" --disable-kvm --cpus 2
+# CPUs and no5lvl: as in boot.sh, which says why.
+[ "$variant" != debug ] || kernel_params+=(--append=no5lvl)
+vng_args=(--run "$(build_dir "$variant")/arch/x86/boot/bzImage" --disable-kvm --cpus 3
 	--memory 4G --user root --qemu-opts='-cpu max,+svm,+npt' --rwdir="$session" "${kernel_params[@]}")
 # A folder of the root file system that the guest sees read-only otherwise.
 [ -z "$dir" ] || vng_args+=(--rwdir="$dir")
@@ -88,6 +92,7 @@ tail -f -n +1 --pid=$machine -s 0.1 "$session/output" &
 shown=$!
 wait $machine || true
 wait $shown || true
+machine=
 [ -s "$session/status" ] || die "the machine went down before the command ended" \
 	"its console: $CACHE/shell/console.log"
 exit "$(cat "$session/status")"

@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-2.0
+# series-build.sh: build KVM as each patch of the series leaves it, with the release
+# kernel's configuration and warnings as errors. In a worktree of its own: the cached
+# tree stays as it is.
+. "$(dirname "$0")/lib.sh"
+load_toolchain
+
+symbols=$(build_dir release)/Module.symvers
+config=$(build_dir release)/.config
+[ -r "$symbols" ] || die "the release kernel is not built" "run: make kernel VARIANT=release"
+
+commits=$(git -C "$LINUX" rev-list --reverse base..series)
+total=$(wc -w <<< "$commits")
+work=$CACHE/series-build
+mkdir -p "$work/out"
+if [ ! -e "$work/linux/.git" ]; then
+	git -C "$LINUX" worktree prune
+	git -C "$LINUX" worktree add -q --detach "$work/linux" base
+fi
+LINUX=$work/linux
+build_dir()
+{
+	printf '%s/out' "$work"
+}
+
+build_patches()
+{
+	local commit number=0
+	for commit in $commits; do
+		number=$((number + 1))
+		git -C "$LINUX" checkout -q --detach "$commit"
+		say "patch $number of $total: $(git -C "$LINUX" log -1 --format=%s)"
+		# Nothing of KVM is in Rust, and Rust's core library takes minutes.
+		grep -v '^CONFIG_RUST=' "$config" | write_file "$work/out/.config"
+		quiet "$work/prepare.log" "configuration of patch $number" \
+			kmake release -j "$JOBS" olddefconfig modules_prepare
+		# What KVM may use of the rest of the kernel; what it defines itself, it must define.
+		grep -v -e $'\tarch/x86/kvm/' "$symbols" | write_file "$work/out/Module.symvers"
+		quiet "$work/build.log" "KVM with patch $number" \
+			kmake release -j "$JOBS" M="$LINUX/arch/x86/kvm" modules
+	done
+	say "each of $total patches builds"
+}
+
+locked series-build build_patches
