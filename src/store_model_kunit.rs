@@ -484,10 +484,10 @@ fn run(default: Word, seed: u64, pages: u64, most: u64, operations: u32) -> Resu
     Ok(())
 }
 
-/// The debug kernel takes ten times as long.
+/// The debug kernel takes twenty times as long.
 const fn operations(n: u32) -> u32 {
     if cfg!(debug_assertions) || cfg!(CONFIG_KASAN) {
-        n / 10
+        n / 20
     } else {
         n
     }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Batches and layers beside what uses them at the same time: a vCPU that writes, of
- * which nothing arrives any more where the ioctl has returned; memslots that come
- * and go; and setters of other layers, of which none loses what it has set.
+ * Batches, whole layers and resumable sets beside what uses memory at the same time: a
+ * vCPU that writes, of which nothing arrives any more where the ioctl has returned;
+ * memslots that come and go; and setters of other layers, of which none loses what it
+ * has set.
  */
 /* seconds: release 120, debug 1200 */
 #include <semaphore.h>
@@ -16,6 +17,7 @@
 #define SETTER_ROUNDS	600
 #define DEBUG_SHARE	6
 #define RACE_PAGES	64ull
+#define ALL_PAGES	(~0ull)
 
 /* For a vCPU to exit or to go on: far longer than it takes. */
 #define RACE_SECONDS	20
@@ -50,6 +52,13 @@ struct race {
 	/* Set by the vCPU's thread before it says that it has stopped. */
 	u64 gpa;
 	u64 flags;
+	/* What is denied: pages of the writer's, or all that the guest has. */
+	u64 denied;
+	bool everywhere;
+	/* And how. */
+	u32 layer;
+	u32 nr;
+	struct kvm_memory_attributes_entry entries[RACE_PAGES];
 };
 
 static void *writer_thread(void *arg)
@@ -138,8 +147,8 @@ static void race_end(struct race *race)
 	kvm_vm_free(race->g.vm);
 }
 
-/* Which pages a batch denies, one entry for each, in layers and an order that are random. */
-static u32 random_batch(struct kvm_memory_attributes_entry *entries, u64 *denied)
+/* Some pages, one entry for each, in layers and an order that are random. */
+static void deny_by_batch(struct race *race)
 {
 	u64 pages = kma_random() & kma_random();
 	u32 nr = 0;
@@ -148,48 +157,107 @@ static u32 random_batch(struct kvm_memory_attributes_entry *entries, u64 *denied
 		pages = 1ull << kma_random_below(RACE_PAGES);
 	for (u64 page = 0; page < RACE_PAGES; page++) {
 		if (pages & 1ull << page)
-			entries[nr++] = layers_entry(kma_random_below(LAYERS),
-						     KMA_GPA + page * PAGE_SIZE, PAGE_SIZE,
-						     KMA_NW, KMA_NW);
+			race->entries[nr++] = layers_entry(kma_random_below(LAYERS),
+							   KMA_GPA + page * PAGE_SIZE, PAGE_SIZE,
+							   KMA_NW, KMA_NW);
 	}
 	for (u32 i = nr; i > 1; i--) {
 		u32 other = kma_random_below(i);
-		struct kvm_memory_attributes_entry entry = entries[i - 1];
+		struct kvm_memory_attributes_entry entry = race->entries[i - 1];
 
-		entries[i - 1] = entries[other];
-		entries[other] = entry;
+		race->entries[i - 1] = race->entries[other];
+		race->entries[other] = entry;
 	}
-	*denied = pages;
-	return nr;
+	race->denied = pages;
+	race->nr = nr;
+	layers_batch(race->g.vm, race->entries, nr);
 }
 
-static void run_round(struct race *race)
+static void allow_by_batch(struct race *race)
 {
-	struct kvm_memory_attributes_entry entries[RACE_PAGES];
-	u64 was[RACE_PAGES], denied, page;
-	u32 nr = random_batch(entries, &denied);
+	for (u32 i = 0; i < race->nr; i++)
+		race->entries[i].attributes = 0;
+	layers_batch(race->g.vm, race->entries, race->nr);
+}
+
+static void deny_by_layer(struct race *race)
+{
+	race->layer = kma_random_below(LAYERS);
+	race->denied = ALL_PAGES;
+	race->everywhere = true;
+	layers_set_whole(race->g.vm, race->layer, KMA_NW);
+}
+
+static void allow_by_layer(struct race *race)
+{
+	layers_set_whole(race->g.vm, race->layer, 0);
+}
+
+static void set_by_steps(struct race *race, u64 first, u64 nr, u64 attributes)
+{
+	struct kvm_memory_attributes attr = {
+		.address = KMA_GPA + first * PAGE_SIZE,
+		.size = nr * PAGE_SIZE,
+		.attributes = attributes,
+	};
+
+	TEST_ASSERT(!__vm_ioctl(race->g.vm, KVM_SET_MEMORY_ATTRIBUTES_RESUMABLE, &attr) &&
+		    !attr.size, "a resumable set: %s, 0x%llx bytes are left", strerror(errno),
+		    attr.size);
+}
+
+static void deny_by_steps(struct race *race)
+{
+	u64 first = kma_random_below(RACE_PAGES);
+	u64 nr = 1 + kma_random_below(RACE_PAGES - first);
+
+	race->denied = ALL_PAGES >> (RACE_PAGES - nr) << first;
+	set_by_steps(race, first, nr, KMA_NW);
+}
+
+static void allow_by_steps(struct race *race)
+{
+	set_by_steps(race, 0, RACE_PAGES, 0);
+}
+
+typedef void (*race_fn_t)(struct race *race);
+
+static void run_round(struct race *race, race_fn_t deny, race_fn_t allow)
+{
+	u64 was[RACE_PAGES], page;
 
 	wait_progress(race);
-	layers_batch(race->g.vm, entries, nr);
+	deny(race);
 	for (page = 0; page < RACE_PAGES; page++)
 		was[page] = READ_ONCE(*rwx_hva(&race->g, page));
 	wait_stopped(race);
 
 	page = READ_ONCE(race->writer->page);
 	TEST_ASSERT(race->flags == KVM_MEMORY_EXIT_FLAG_WRITE &&
-		    race->gpa == rwx_gpa(&race->g, page) && denied & 1ull << page,
+		    (race->everywhere || (race->gpa == rwx_gpa(&race->g, page) &&
+					  race->denied & 1ull << page)),
 		    "an exit for 0x%lx of 0x%lx at page %lu, and %lx are denied", race->flags,
-		    race->gpa, page, denied);
+		    race->gpa, page, race->denied);
 	for (page = 0; page < RACE_PAGES; page++)
-		TEST_ASSERT(!(denied & 1ull << page) ||
+		TEST_ASSERT(!(race->denied & 1ull << page) ||
 			    READ_ONCE(*rwx_hva(&race->g, page)) == was[page],
 			    "page %lu was written after the ioctl", page);
 
 	/* All of it back in one step, too. */
-	for (u32 i = 0; i < nr; i++)
-		entries[i].attributes = 0;
-	layers_batch(race->g.vm, entries, nr);
+	allow(race);
 	sem_post(&race->go);
+}
+
+static void run_race(race_fn_t deny, race_fn_t allow)
+{
+	u64 rounds = kma_steps(ROUNDS, DEBUG_SHARE);
+	struct race race;
+
+	kma_random_init();
+	race_start(&race);
+	for (u64 round = 0; round < rounds; round++)
+		run_round(&race, deny, allow);
+	race_end(&race);
 }
 
 FIXTURE(race) {
@@ -205,14 +273,17 @@ FIXTURE_TEARDOWN(race)
 
 TEST_F_TIMEOUT(race, no_write_arrives_after_the_batch, 600)
 {
-	u64 rounds = kma_steps(ROUNDS, DEBUG_SHARE);
-	struct race race;
+	run_race(deny_by_batch, allow_by_batch);
+}
 
-	kma_random_init();
-	race_start(&race);
-	for (u64 round = 0; round < rounds; round++)
-		run_round(&race);
-	race_end(&race);
+TEST_F_TIMEOUT(race, no_write_arrives_after_a_whole_layer, 600)
+{
+	run_race(deny_by_layer, allow_by_layer);
+}
+
+TEST_F_TIMEOUT(race, no_write_arrives_after_a_resumable_set, 600)
+{
+	run_race(deny_by_steps, allow_by_steps);
 }
 
 /* --- memslots --- */

@@ -18,6 +18,7 @@
 
 #define RACE_ROUNDS	150
 #define PAIR_ROUNDS	60
+#define RACE_DEBUG_SHARE	3
 #define RACE_PAGES	16
 
 /* For a vCPU to exit or to go on: far longer than it takes. */
@@ -356,12 +357,12 @@ static void end_races(struct race *races, int nr)
 static void run_races(int nr, u32 type, const struct racer *racers, enum how_logged how)
 {
 	struct rwx_log the_log = {}, *log = how == NO_LOG ? NULL : &the_log;
-	int rounds = nr == 1 ? RACE_ROUNDS : PAIR_ROUNDS;
+	u64 rounds = kma_rounds(nr == 1 ? RACE_ROUNDS : PAIR_ROUNDS, RACE_DEBUG_SHARE);
 	struct race races[RWX_VCPUS];
 
 	kma_random_init();
 	start_races(races, nr, type, racers, how, log);
-	for (int round = 0; round < rounds; round++) {
+	for (u64 round = 0; round < rounds; round++) {
 		if (nr == 1)
 			run_round(races, log);
 		else

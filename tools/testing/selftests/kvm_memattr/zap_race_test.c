@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * vCPUs that fault on pages while, or beside where, attributes change. What
- * the ioctl has done when it returns holds for every vCPU: a private page
- * never shows its shared backing, nor the reverse, and a neighbour's fault
- * has not put a huge page over the boundary.
+ * vCPUs that fault on pages while, or beside where, attributes change, by a range or
+ * by a batch. What the ioctl has done when it returns holds for every vCPU: a private
+ * page never shows its shared backing, nor the reverse, and a neighbour's fault has not
+ * put a huge page over the boundary.
  */
 #include "kvm_memattr_huge.h"
+#include "kvm_memattr_layers.h"
 
 /* A module that forgets its invalidation range is found within 25 rounds. */
 #define RACE_ROUNDS	200
+#define RACE_DEBUG_SHARE	4
 
 /* The pages of the first block that a race is about. */
 #define MIDDLE_FIRST	200
@@ -106,10 +108,11 @@ typedef void (*round_fn_t)(struct race *race, int round);
 
 static void run_race(round_fn_t run_round)
 {
+	u64 rounds = kma_rounds(RACE_ROUNDS, RACE_DEBUG_SHARE);
 	struct race race;
 
 	start_race(&race);
-	for (int round = 0; round < RACE_ROUNDS; round++)
+	for (u64 round = 0; round < rounds; round++)
 		run_round(&race, round);
 	stop_race(&race);
 }
@@ -191,6 +194,44 @@ TEST_F_TIMEOUT(race, all_pages_hold_the_new_kind_when_the_set_returns, 240)
 {
 	hammer.any_kind = true;
 	run_race(flip_all);
+}
+
+/* Pages of the window from @first on, in one batch. */
+static void set_apart(struct race *race, u64 first, u64 pages, u64 attributes)
+{
+	struct kvm_memory_attributes_entry entries[KMA_PAGES];
+	u32 nr = 0;
+
+	for (u64 i = 0; i < KMA_PAGES; i++) {
+		if (pages & 1ull << i)
+			entries[nr++] = layers_entry(0, kma_page_gpa(first + i), PAGE_SIZE,
+						     attributes, KMA_PRIVATE);
+	}
+	layers_batch(race->vm, entries, nr);
+}
+
+static void flip_apart(struct race *race, int round)
+{
+	static const u64 apart[] = { KMA_ODD, KMA_EVEN, KMA_MIDDLE, 1ull << 63 | 1 };
+	u64 pages = apart[round % ARRAY_SIZE(apart)];
+
+	set_apart(race, MIDDLE_FIRST, pages, KMA_PRIVATE);
+	kma_look_at(race->vcpus[0], MIDDLE_FIRST, KMA_SEEN(.private = pages, .shared = ~pages));
+	set_apart(race, MIDDLE_FIRST, pages, 0);
+	kma_look_at(race->vcpus[0], MIDDLE_FIRST, KMA_SEEN(.shared = KMA_ALL));
+}
+
+TEST_F_TIMEOUT(race, fault_beside_the_pages_of_a_batch_maps_nothing_over_them, 240)
+{
+	hammer.skip_first = MIDDLE_FIRST;
+	hammer.skip_pages = KMA_PAGES;
+	run_race(flip_apart);
+}
+
+TEST_F_TIMEOUT(race, all_pages_hold_the_new_kind_when_a_batch_returns, 240)
+{
+	hammer.any_kind = true;
+	run_race(flip_apart);
 }
 
 static void replace_backing(struct race *race, int round)
