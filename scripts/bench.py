@@ -83,6 +83,7 @@ class Row:
 CONVERSIONS = ["gmem_%s_%s" % (verb, policy) for verb in ("convert", "share")
                for policy in ("preserve", "zero", "none")]
 BATCH = "mainline: PRIVATE by 512 calls"
+RUNNING = BATCH + ", wall time, beside a vCPU that runs"
 REPLAY = "mainline: PRIVATE by single calls"
 ASLEEP = "without the time asleep"
 
@@ -114,6 +115,8 @@ ROWS = (
     Row("batch_512_grant", "bench_vsm", ("512",), note="NW; " + BATCH),
     Row("batch_512_private", "bench_vsm", ("512",), note=BATCH),
     Row("batch_512_shared", "bench_vsm", ("512",), note=BATCH),
+    Row("batch_512_private_wall", "bench_contention", ("512",), "ns", WALL, RUNNING, reach=10),
+    Row("batch_512_shared_wall", "bench_contention", ("512",), "ns", WALL, RUNNING, reach=10),
     Row("vsm_replay_single", "bench_vsm", ("4G",), EACH, note=REPLAY),
     Row("vsm_replay_single_awake", "bench_vsm", ("4G",), EACH, note=REPLAY + "; " + ASLEEP),
     Row("vsm_replay_batch", "bench_vsm", ("4G",), EACH, note=REPLAY, reach=5),
@@ -122,6 +125,8 @@ ROWS = (
         note="mainline: PRIVATE where something is denied"),
     Row("vsm_replay_split", "bench_vsm", ("4G",), "blocks of 2 MiB",
         note="mainline: PRIVATE where something is denied"),
+    Row("whole_layer", "bench_vsm", ("0", "32", "512", "8192"),
+        note="pages of 256M that another layer restricts", alone=True),
     Row("get_runs", "bench_vsm", ("8G",), EACH, alone=True),
     Row("restore_runs", "bench_vsm", ("1G",), EACH, note="mainline: single calls"),
     Row("idle_fault", "bench_idle", ("-",), EACH, reach=0.98),

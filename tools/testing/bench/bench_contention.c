@@ -1,16 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * One thread sets attributes in a loop, a vCPU on another CPU faults on pages of
- * another region: what each gets done, in wall time.
+ * What a vCPU on another CPU costs, and is cost, in wall time: it faults on pages of
+ * another region while one thread sets attributes in a loop; it runs, and has to be
+ * interrupted so that no CPU keeps what is cached of mappings that go.
  */
 #include <pthread.h>
 #include <time.h>
 
 #include "bench_guest.h"
+#include "bench_layers.h"
 
 /* Short, so that what else the machine does is no whole repetition. */
 #define TURN_NS		300000000ull
 #define TURNS		31
+
+#define SETS_ROW	"contention_set"
+#define FAULTS_ROW	"contention_fault"
 
 #define SET_SIZE	((u64)SZ_2M)
 #define FAULT_GPA	(BENCH_GPA + 2 * SET_SIZE)
@@ -84,11 +89,89 @@ static void contend(struct bench_guest *g, enum bench_side side, bool report)
 	bench_check(g->vm, BENCH_GPA, SET_SIZE, false, false);
 	if (!report)
 		return;
-	if (bench_wanted("contention_set"))
-		bench_report("contention_set", "2M", side, sets.ns, sets.times);
-	if (bench_wanted("contention_fault"))
-		bench_report("contention_fault", "4K", side, faulter.done.ns,
-			     faulter.done.times);
+	if (bench_wanted(SETS_ROW))
+		bench_report(SETS_ROW, "2M", side, sets.ns, sets.times);
+	if (bench_wanted(FAULTS_ROW))
+		bench_report(FAULTS_ROW, "4K", side, faulter.done.ns, faulter.done.times);
+}
+
+/* Pages of the region, one of each stretch, in no order. */
+#define LIST_PAGES	512
+#define LIST_STRETCH	(BENCH_ROOM / PAGE_SIZE / LIST_PAGES)
+
+static u64 list[LIST_PAGES];
+
+static void list_create(void)
+{
+	for (u64 i = 0; i < LIST_PAGES; i++) {
+		u64 stretch = i * 197 % LIST_PAGES;
+
+		list[i] = BENCH_GPA + (stretch * LIST_STRETCH + 1 + i * 7 % (LIST_STRETCH - 2)) *
+			  PAGE_SIZE;
+	}
+}
+
+static void list_touch(struct bench_guest *g)
+{
+	for (int i = 0; i < LIST_PAGES; i++) {
+		bench_aim(g, list[i], 1);
+		bench_run(g);
+	}
+}
+
+static void *spin(void *data)
+{
+	pin_self_to_cpu(1);
+	bench_run(data);
+	return NULL;
+}
+
+/* The guest has the pages mapped, and its vCPU runs. Returns the time. */
+static u64 list_set(struct bench_guest *g, enum bench_side side, u64 attributes)
+{
+	static struct kvm_memory_attributes_entry entries[LIST_PAGES];
+	u64 *spins = addr_gva2hva(g->vm, (gva_t)&bench_guest_spin);
+	pthread_t thread;
+	u64 start, took;
+
+	for (int i = 0; i < LIST_PAGES; i++)
+		entries[i] = bench_entry(list[i], PAGE_SIZE, 0, attributes, KMA_PRIVATE);
+	list_touch(g);
+	bench_aim(g, KMA_GPA, 1);
+	bench_drain();
+	WRITE_ONCE(*spins, BENCH_SPIN);
+	TEST_ASSERT(!pthread_create(&thread, NULL, spin, g), "no thread");
+	while (READ_ONCE(*spins) != BENCH_SPINS)
+		usleep(100);
+
+	start = now();
+	if (side == BENCH_MODULE) {
+		bench_set_batch(g->vm, entries, LIST_PAGES);
+	} else {
+		for (int i = 0; i < LIST_PAGES; i++)
+			kma_set(g->vm, list[i], PAGE_SIZE, attributes);
+	}
+	took = now() - start;
+
+	WRITE_ONCE(*spins, BENCH_SPIN_NOT);
+	TEST_ASSERT(!pthread_join(thread, NULL), "the thread is lost");
+	for (int i = 0; i < LIST_PAGES; i++)
+		bench_check(g->vm, list[i], PAGE_SIZE, attributes & KMA_PRIVATE, false);
+	return took;
+}
+
+#define PRIVATE_ROW	"batch_512_private_wall"
+#define SHARED_ROW	"batch_512_shared_wall"
+
+static void list_rows(struct bench_guest *g, enum bench_side side, bool report)
+{
+	u64 took = list_set(g, side, KMA_PRIVATE);
+
+	if (report && bench_wanted(PRIVATE_ROW))
+		bench_report(PRIVATE_ROW, "512", side, took, 1);
+	took = list_set(g, side, 0);
+	if (report && bench_wanted(SHARED_ROW))
+		bench_report(SHARED_ROW, "512", side, took, 1);
 }
 
 int main(int argc, char *argv[])
@@ -102,9 +185,15 @@ int main(int argc, char *argv[])
 		bench_aim(&guests[side], FAULT_GPA, FAULT_PAGES);
 	}
 	pin_self_to_cpu(0);
-	for (int i = -1; i < TURNS; i++) {
+	for (int i = -1; i < TURNS && (bench_wanted(SETS_ROW) || bench_wanted(FAULTS_ROW)); i++) {
 		for_each_side(side)
 			contend(&guests[side], side, i >= 0);
+	}
+	list_create();
+	for (int i = -1; i < BENCH_REPS &&
+	     (bench_wanted(PRIVATE_ROW) || bench_wanted(SHARED_ROW)); i++) {
+		for_each_side(side)
+			list_rows(&guests[side], side, i >= 0);
 	}
 	for_each_side(side)
 		kvm_vm_free(guests[side].vm);

@@ -20,12 +20,26 @@ struct bench_guest {
 
 static u64 bench_guest_gva, bench_guest_pages;
 
+/* What the guest does after that: it goes round in circles until told to stop. */
+enum bench_spin {
+	BENCH_SPIN_NOT,
+	BENCH_SPIN,
+	BENCH_SPINS,
+};
+
+static u64 bench_guest_spin;
+
 static void bench_guest_code(void)
 {
 	for (;;) {
 		GUEST_SYNC(0);
 		for (u64 i = 0; i < READ_ONCE(bench_guest_pages); i++)
 			WRITE_ONCE(*(u64 *)(READ_ONCE(bench_guest_gva) + i * PAGE_SIZE), i);
+		if (READ_ONCE(bench_guest_spin) == BENCH_SPIN) {
+			WRITE_ONCE(bench_guest_spin, BENCH_SPINS);
+			while (READ_ONCE(bench_guest_spin))
+				cpu_relax();
+		}
 	}
 }
 

@@ -438,6 +438,65 @@ static void runs(struct bench_vms *vms)
 	}
 }
 
+#define LAYER_ROW	"whole_layer"
+#define LAYER_SIZE	((u64)SZ_256M)
+
+/* Pages that layer 2 denies writes to, evenly spaced. */
+static void deny_some(struct kvm_vm *vm, u64 nr)
+{
+	static struct kvm_memory_attributes_entry entries[BENCH_RUNS];
+	u64 done = 0;
+
+	while (done < nr) {
+		u32 i = 0;
+
+		for (; i < BENCH_RUNS && done < nr; i++, done++)
+			entries[i] = bench_entry(KMA_GPA + LAYER_SIZE / nr * done, PAGE_SIZE, 2,
+						 KMA_NW, KMA_NW);
+		bench_set_batch(vm, entries, i);
+	}
+}
+
+/* Layer 1, which has one run, goes as a whole. Mainline has no such call. */
+static void whole_layer(struct bench_vms *vms)
+{
+	static const u64 denied[] = { 0, 32, 512, 8192 };
+	static u8 pages[LAYER_SIZE / SZ_4K];
+	struct kvm_vm *vm = vms->vm[BENCH_MODULE];
+	void *hva;
+
+	if (!bench_wanted(LAYER_ROW))
+		return;
+
+	hva = bench_add_slot(vm, KMA_GPA, LAYER_SIZE);
+	for (int n = 0; n < ARRAY_SIZE(denied); n++) {
+		char size[32];
+
+		snprintf(size, sizeof(size), "%lu", denied[n]);
+		deny_some(vm, denied[n]);
+		for (int i = -1; i < BENCH_REPS; i++) {
+			u64 start, cost, left = 0;
+
+			bench_set_layer(vm, KMA_GPA, LAYER_SIZE, 1, KMA_NX);
+			bench_drain();
+			start = rdtsc();
+			bench_clear_layer(vm, 1);
+			cost = rdtsc() - start;
+			if (i >= 0)
+				bench_report(LAYER_ROW, size, BENCH_MODULE, cost, 1);
+			bench_get_pages(vm, KMA_GPA, ARRAY_SIZE(pages), ~0u, pages);
+			for (u64 page = 0; page < ARRAY_SIZE(pages); page++) {
+				TEST_ASSERT(!pages[page] || pages[page] == KMA_NW,
+					    "page %lu has 0x%x", page, pages[page]);
+				left += !!pages[page];
+			}
+			TEST_ASSERT_EQ(left, denied[n]);
+		}
+		bench_clear_layer(vm, 2);
+	}
+	bench_drop_slot(vm, KMA_GPA, LAYER_SIZE, hva);
+}
+
 int main(int argc, char *argv[])
 {
 	struct bench_vms vms;
@@ -450,6 +509,7 @@ int main(int argc, char *argv[])
 	runs(&vms);
 	/* From here on the VM has layers, for which each of its changes takes more looks. */
 	vsm_replay(&vms);
+	whole_layer(&vms);
 	bench_destroy(&vms);
 	return 0;
 }
