@@ -18,5 +18,5 @@ $(for file in attrs plan policy range request runs scope word; do
 	printf '#[path = "%s/src/%s.rs"]\nmod %s;\n' "$TOP" "$file" "$file"
 done)
 RS
-"$RUSTC" --test --edition 2021 --check-cfg 'cfg(KMA_KUNIT)' -o "$out/main" "$out/main.rs"
+"$RUSTC" --test --edition 2021 --check-cfg 'cfg(KMA_KUNIT, test)' -o "$out/main" "$out/main.rs"
 "$out/main" "$@"

@@ -69,9 +69,7 @@ impl Policies {
         match (vm_type, direction) {
             (VmType::SwProtected, _) => Some(Self::ALL),
             (VmType::Default, Direction::ToShared) => Some(Self::ALL),
-            (VmType::Sev | VmType::SevEs, Direction::ToShared) => {
-                Some(Self::of(Policy::None))
-            }
+            (VmType::Sev | VmType::SevEs, Direction::ToShared) => Some(Self::of(Policy::None)),
             (VmType::Default | VmType::Sev | VmType::SevEs, Direction::ToPrivate) => None,
             (VmType::Snp | VmType::Tdx | VmType::Unknown, _) => None,
         }
