@@ -107,6 +107,8 @@ ROWS = (
     Row("notifier_private_faults", "bench_mapped", ("64M",), "guest faults"),
     *(Row(name, "bench_gmem", ("2M", "1G"), note="mainline: a copy", in_userspace=True,
           reach=10 if "preserve" in name else 0) for name in CONVERSIONS),
+    Row("gmem_convert_preserve_unmapped", "bench_gmem", ("2M", "1G"), note="mainline: a copy",
+        in_userspace=True, reach=10),
     *(Row(name + "_wall", "bench_gmem", ("2M", "1G"), "ns", WALL,
           "mainline: a copy, wall time") for name in CONVERSIONS),
     Row("gmem_convert_boundaries", "bench_gmem", ("0", "2", "32", "512", "8192"),

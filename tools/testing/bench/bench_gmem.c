@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Converting memory of a guest_memfd in place, to private what the host has used and
- * has mapped, and to shared what it has filled before. Mainline has no such thing:
+ * has mapped, or no longer, and to shared what it has filled before. Mainline has no such thing:
  * what a VMM does there is to copy, and so a copy of the same size stands in its
  * column. It's made of moves of 8 bytes, as the clock counts each byte of a string
  * instruction.
@@ -20,12 +20,15 @@ struct row {
 	u64 policy;
 	/* What is read afterwards where the host had @WRITTEN. */
 	u64 word;
+	/* The host has used the pages, and has none mapped any more. */
+	bool unmapped;
 };
 
 #define WRITTEN		0x0123456789abcdefull
 
 static const struct row rows[] = {
 	{ "gmem_convert_preserve", KMA_PRIVATE, GMEM_PRESERVE, WRITTEN },
+	{ "gmem_convert_preserve_unmapped", KMA_PRIVATE, GMEM_PRESERVE, WRITTEN, true },
 	{ "gmem_convert_zero", KMA_PRIVATE, GMEM_ZERO, 0 },
 	{ "gmem_convert_none", KMA_PRIVATE, GMEM_NONE, 0xabababababababab },
 	{ "gmem_share_preserve", 0, GMEM_PRESERVE, WRITTEN },
@@ -132,6 +135,8 @@ static void measure_conversion(const char *name, const struct row *row, u64 size
 		fill(mem, size);
 		if (!row->attributes)
 			convert(NULL, fd, size, KMA_PRIVATE, GMEM_PRESERVE, wall);
+		if (row->unmapped)
+			kvm_madvise(mem, size, MADV_DONTNEED);
 		bench_drain();
 
 		cost = convert(name, fd, size, row->attributes, row->policy, wall);
