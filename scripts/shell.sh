@@ -24,7 +24,8 @@ export PATH=$venv/bin:$PATH
 mkdir -p "$CACHE/shell"
 session=$(mktemp -d "$CACHE/shell/session.XXXXXX")
 machine=
-trap '[ -z "$machine" ] || kill "$machine" 2>/dev/null; rm -rf "$session"' EXIT
+trap '[ -z "$machine" ] || kill -- "-$machine" 2>/dev/null; rm -rf "$session"' EXIT
+trap 'exit 130' INT TERM
 stage_modules "$variant" "$session/root"
 
 kernel_params=()
@@ -43,7 +44,7 @@ dir=${SHELL_DIR:-}
 cat > "$session/enter" <<EOF
 MODPROBE="-d $session/root"
 . $(printf %q "$TOP/scripts/guest/load-module")
-taskset -p 6 \$\$ >/dev/null
+taskset -p 6 \$\$ >/dev/null || true
 mountpoint -q /sys/kernel/debug || mount -t debugfs debug /sys/kernel/debug
 # For the tests that unload the module and load it again.
 export KVM_MEMATTR_KO=$session/root/lib/modules/\$(uname -r)/updates/kvm_memattr.ko
@@ -86,8 +87,11 @@ EOF
 chmod +x "$session/main"
 touch "$session/output"
 
+# A process group of its own, QEMU included, to be ended as a whole.
+set -m
 vng "${vng_args[@]}" --exec "$session/main" </dev/null >"$CACHE/shell/console.log" 2>&1 &
 machine=$!
+set +m
 tail -f -n +1 --pid=$machine -s 0.1 "$session/output" &
 shown=$!
 wait $machine || true
