@@ -44,7 +44,7 @@ dir=${SHELL_DIR:-}
 cat > "$session/enter" <<EOF
 MODPROBE="-d $session/root"
 . $(printf %q "$TOP/scripts/guest/load-module")
-taskset -p 6 \$\$ >/dev/null || true
+taskset -p 6 \$BASHPID >/dev/null || true
 mountpoint -q /sys/kernel/debug || mount -t debugfs debug /sys/kernel/debug
 # For the tests that unload the module and load it again.
 export KVM_MEMATTR_KO=$session/root/lib/modules/\$(uname -r)/updates/kvm_memattr.ko
