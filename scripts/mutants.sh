@@ -107,8 +107,9 @@ fi
 
 # Two at a time, where there are cores for it: that's what one machine uses.
 at_once=$(( $(nproc) > 1 ? 2 : 1 ))
-mkdir -p "$work"
-printf '%s\0' "${names[@]}" | xargs -0 -n 1 -P "$at_once" "$0" --one | tee "$work/results"
-noticed=$(grep -c '^ok ' "$work/results" || true)
+results=$(mktemp)
+trap 'rm -f "$results"' EXIT
+printf '%s\0' "${names[@]}" | xargs -0 -n 1 -P "$at_once" "$0" --one | tee "$results"
+noticed=$(grep -c '^ok ' "$results" || true)
 printf '%d of %d mutants noticed\n' "$noticed" ${#names[@]}
 [ "$noticed" -eq ${#names[@]} ]
