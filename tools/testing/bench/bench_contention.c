@@ -145,12 +145,7 @@ static u64 list_set(struct bench_guest *g, enum bench_side side, u64 attributes)
 		usleep(100);
 
 	start = now();
-	if (side == BENCH_MODULE) {
-		bench_set_batch(g->vm, entries, LIST_PAGES);
-	} else {
-		for (int i = 0; i < LIST_PAGES; i++)
-			kma_set(g->vm, list[i], PAGE_SIZE, attributes);
-	}
+	bench_set_entries(g->vm, side, entries, LIST_PAGES);
 	took = now() - start;
 
 	WRITE_ONCE(*spins, BENCH_SPIN_NOT);

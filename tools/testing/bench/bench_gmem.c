@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Converting memory of a guest_memfd in place, to private what the host has used and
- * has mapped, or no longer, and to shared what it has filled before. Mainline has no such thing:
- * what a VMM does there is to copy, and so a copy of the same size stands in its
+ * has mapped, or no longer, and to shared what it has filled before. Mainline has no
+ * such thing: what a VMM does there is to copy, and so a copy of the same size stands in its
  * column. It's made of moves of 8 bytes, as the clock counts each byte of a string
  * instruction.
  *

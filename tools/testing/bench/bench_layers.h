@@ -31,6 +31,18 @@ static inline void bench_set_batch(struct kvm_vm *vm,
 	TEST_ASSERT_VM_VCPU_IOCTL(!ret, KVM_SET_MEMORY_ATTRIBUTES_BATCH, ret, vm);
 }
 
+/* The same on either side: mainline takes a call for each entry. */
+static inline void bench_set_entries(struct kvm_vm *vm, enum bench_side side,
+				     const struct kvm_memory_attributes_entry *entries, u32 nr)
+{
+	if (side == BENCH_MODULE) {
+		bench_set_batch(vm, entries, nr);
+		return;
+	}
+	for (u32 i = 0; i < nr; i++)
+		kma_set(vm, entries[i].address, entries[i].size, entries[i].attributes);
+}
+
 static inline void bench_set_layer(struct kvm_vm *vm, u64 gpa, u64 size, u32 layer,
 				   u64 attributes)
 {

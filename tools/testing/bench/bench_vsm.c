@@ -45,12 +45,7 @@ static u64 list_set(const char *row, struct kvm_vm *vm, enum bench_side side, u6
 		entries[i] = bench_entry(list[i], PAGE_SIZE, 0, attributes, mask);
 
 	start = bench_start(row, side);
-	if (side == BENCH_MODULE) {
-		bench_set_batch(vm, entries, LIST_PAGES);
-	} else {
-		for (int i = 0; i < LIST_PAGES; i++)
-			kma_set(vm, list[i], PAGE_SIZE, attributes);
-	}
+	bench_set_entries(vm, side, entries, LIST_PAGES);
 	return bench_stop(row, side, start);
 }
 
@@ -361,12 +356,7 @@ static void fragment(const char *row, struct kvm_vm *vm, enum bench_side side, u
 		for (int i = 0; i < BENCH_RUNS; i++, gpa += 2 * PAGE_SIZE)
 			entries[i] = bench_entry(gpa, PAGE_SIZE, 0, KMA_PRIVATE, KMA_PRIVATE);
 		start = bench_start(row, side);
-		if (side == BENCH_MODULE) {
-			bench_set_batch(vm, entries, BENCH_RUNS);
-		} else {
-			for (int i = 0; i < BENCH_RUNS; i++)
-				kma_set(vm, entries[i].address, PAGE_SIZE, KMA_PRIVATE);
-		}
+		bench_set_entries(vm, side, entries, BENCH_RUNS);
 		*cost += bench_stop(row, side, start);
 	}
 }
@@ -479,9 +469,9 @@ static void whole_layer(struct bench_vms *vms)
 
 			bench_set_layer(vm, KMA_GPA, LAYER_SIZE, 1, KMA_NX);
 			bench_drain();
-			start = rdtsc();
+			start = bench_start(LAYER_ROW, BENCH_MODULE);
 			bench_clear_layer(vm, 1);
-			cost = rdtsc() - start;
+			cost = bench_stop(LAYER_ROW, BENCH_MODULE, start);
 			if (i >= 0)
 				bench_report(LAYER_ROW, size, BENCH_MODULE, cost, 1);
 			bench_get_pages(vm, KMA_GPA, ARRAY_SIZE(pages), ~0u, pages);
