@@ -531,6 +531,15 @@ TEST_F(paravirt, missing_pages_are_not_announced_where_all_is_denied)
 	missing_while_denied(&self->g, 0, KMA_NO_ACCESS);
 }
 
+/* The guest is told that the page is missing, and waits in its handler. */
+static void want_slow_page(struct rwx_guest *g)
+{
+	WRITE_ONCE(SEEN(g)->wait, 1);
+	own_issue(g, do_read_slow_page, rwx_gpa(g, SLOW_PAGE), 0, 0);
+	TEST_ASSERT_EQ(own_finish(g), PF_VECTOR);
+	TEST_ASSERT_EQ(SEEN(g)->faults, 1);
+}
+
 /* What is ready is announced later. */
 static void announce_ready(struct rwx_guest *g, u64 page, u64 word)
 {
@@ -538,10 +547,7 @@ static void announce_ready(struct rwx_guest *g, u64 page, u64 word)
 	void *copy;
 
 	apf_init(g, page);
-	WRITE_ONCE(SEEN(g)->wait, 1);
-	own_issue(g, do_read_slow_page, rwx_gpa(g, SLOW_PAGE), 0, 0);
-	TEST_ASSERT_EQ(own_finish(g), PF_VECTOR);
-	TEST_ASSERT_EQ(SEEN(g)->faults, 1);
+	want_slow_page(g);
 
 	rwx_set(g, page, 1, word);
 	copy = own_copy(g, page, 1);
@@ -590,10 +596,7 @@ TEST_F(paravirt, missing_pages_are_announced_after_memslots_have_changed)
 	apf_init(g, 0);
 	rwx_set(g, 1, 1, KMA_NX);
 	vm_mem_region_set_flags(g->vm, KMA_SLOT, KVM_MEM_LOG_DIRTY_PAGES);
-	WRITE_ONCE(SEEN(g)->wait, 1);
-	own_issue(g, do_read_slow_page, rwx_gpa(g, SLOW_PAGE), 0, 0);
-	TEST_ASSERT_EQ(own_finish(g), PF_VECTOR);
-	TEST_ASSERT_EQ(SEEN(g)->faults, 1);
+	want_slow_page(g);
 
 	vm_mem_region_set_flags(g->vm, KMA_SLOT, 0);
 	provide_slow_page(g, uffd);
@@ -614,9 +617,7 @@ TEST_F(paravirt, vcpu_does_not_exit_for_a_page_that_becomes_ready)
 	u64 table;
 
 	apf_init(g, 0);
-	WRITE_ONCE(SEEN(g)->wait, 1);
-	own_issue(g, do_read_slow_page, rwx_gpa(g, SLOW_PAGE), 0, 0);
-	TEST_ASSERT_EQ(own_finish(g), PF_VECTOR);
+	want_slow_page(g);
 
 	table = addr_hva2gpa(g->vm, vm_get_pte(g->vm, rwx_gpa(g, SLOW_PAGE))) & PAGE_MASK;
 	kma_set(g->vm, table, PAGE_SIZE, KMA_NO_ACCESS);
