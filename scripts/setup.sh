@@ -15,13 +15,13 @@ STAMP=$CACHE/setup.stamp
 # Before the absolute paths that are looked at: setup-test.sh has a system of its own.
 ROOT=${SETUP_ROOT:-}
 
-# The stamp is the hash of what decides here; beside it the files that it found, which
-# may be changed in place.
+# A file that is changed in place has another one.
 state_of()
 {
 	stat -L -c '%s %Y %n' "$1" 2>/dev/null || true
 }
 
+# The stamp is the hash of what decides here; beside it the files that it found.
 setup_is_current()
 {
 	local key path
@@ -370,9 +370,10 @@ fi
 [ -n "$bindgen" ] || install_bindgen
 
 rust_dir=$(dirname "$rustc")
+tools="$("$rustc" --version), clang $(clang_version "clang${llvm/#1/}"), bindgen $(bindgen_version "$bindgen")"
 write_file "$CACHE/toolchain.env" <<EOF
 # Written by scripts/setup.sh.
-TOOLS_ARE="$("$rustc" --version), clang $(clang_version "clang${llvm/#1/}"), bindgen $(bindgen_version "$bindgen")"
+TOOLS_ARE="$tools"
 RUSTC=$rustc
 CARGO=$cargo
 BUSYBOX=$busybox
@@ -385,6 +386,4 @@ EOF
 		state_of "$path"
 	done
 } | write_file "$STAMP"
-say "tools: $(clang_version "$(command -v "clang${llvm/#1/}")" | sed 's/^/clang /')," \
-    "$("$rustc" --version | cut -d' ' -f1-2), bindgen $(bindgen_version "$bindgen")," \
-    "$(qemu-system-x86_64 --version | head -n 1)"
+say "tools: $tools, $(qemu-system-x86_64 --version | head -n 1)"
