@@ -339,7 +339,7 @@ static struct kvm_memory_attributes_entry *save(struct kvm_vm *vm, u32 *nr)
 
 TEST_F(get, what_was_read_can_be_restored)
 {
-	struct kvm_memory_attributes_entry *saved, *again;
+	struct kvm_memory_attributes_entry *saved = NULL, *again;
 	u32 nr, nr_again, at, step;
 	static struct model m;
 	struct kma_view view;
@@ -347,13 +347,16 @@ TEST_F(get, what_was_read_can_be_restored)
 
 	kma_random_init();
 	view = kma_view_of(self->vm);
-	set_at_random(self->vm, &m, 200);
 	set(self->vm, 0, MODEL_PAGES + 7, 50, KMA_PRIVATE);
 	layers_set(self->vm, 0, BIT_ULL(50), SZ_1G, KMA_PRIVATE);
 	layers_set(self->vm, 12, BIT_ULL(44), BIT_ULL(43), KMA_NX);
+	/* Sets of nearly all pages may come last and leave few runs, which show little. */
+	do {
+		set_at_random(self->vm, &m, 200);
+		free(saved);
+		saved = save(self->vm, &nr);
+	} while (nr < 100);
 	runs = kma_runs(&view);
-	saved = save(self->vm, &nr);
-	TEST_ASSERT(nr > 100, "only %u runs", nr);
 
 	kvm_vm_free(self->vm);
 	self->vm = vm_create_barebones_type(KVM_X86_SW_PROTECTED_VM);
