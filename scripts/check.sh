@@ -116,10 +116,11 @@ install_uapi()
 	done
 }
 
-# What a VMM includes: with headers of both kernels, alone and after <linux/kvm.h>.
+# What a VMM includes, of 64 bits or 32: with headers of both kernels, alone and after
+# <linux/kvm.h>.
 header()
 {
-	local out=$CACHE/header patched alone language
+	local out=$CACHE/header patched alone language bits
 	local source=$TOP/tools/testing/header/kvm_memattr_header.c
 	rm -rf "$out"
 	install_uapi base "$out/0"
@@ -127,10 +128,14 @@ header()
 	for patched in 0 1; do
 		for alone in 0 1; do
 			for language in 'c -std=gnu90' 'c++ -std=c++11'; do
-				# shellcheck disable=SC2086
-				gcc -x $language -Wall -Wextra -Werror -fsyntax-only \
-					-DPATCHED=$patched -DALONE=$alone \
-					-I"$TOP/include/uapi" -I"$out/$patched" "$source"
+				for bits in 64 32; do
+					# shellcheck disable=SC2086
+					gcc -m$bits -x $language -Wall -Wextra -Werror -fsyntax-only \
+						-DPATCHED=$patched -DALONE=$alone \
+						-I"$TOP/include/uapi" -I"$out/$patched" \
+						-idirafter "/usr/include/$(gcc -print-multiarch)" \
+						"$source"
+				done
 			done
 		done
 	done
