@@ -210,22 +210,32 @@ def share_of(group):
 
 
 def plan(jobs, variant, groups, control):
-    """Module state, groups and jobs of each boot; the jobs are in order."""
+    """Module state, name, groups and jobs of each boot; the jobs are in order."""
     wanted = [job for job in jobs if job.group in groups and variant in job.variants]
     if control:
         wanted = [job for job in wanted if job.own]
-        return [(MAINLINE, ["control"], wanted)] if wanted else []
+        return [(MAINLINE, "control", groups, wanted)] if wanted else []
     boots = []
-    # That KVM without the module is as ever takes no debug kernel.
-    mainline = [job for job in wanted if not job.own and variant == "release"]
+    mainline = [job for job in wanted if not job.own]
     if mainline:
-        boots.append((MAINLINE, ["mainline"], mainline))
+        boots.append((MAINLINE, "mainline", ["mainline"], mainline))
     for number in range(len(SHARES)):
         share = [group for group in groups if share_of(group) == number]
         list_ = [job for job in wanted if job.group in share]
         if list_ or "kunit" in share:
-            boots.append((MODULE, share, list_))
+            boots.append((MODULE, "-".join(share), share, list_))
     return boots
+
+
+def side_by_side(boots):
+    """The boots, or two halves of the only one, for two machines at a time."""
+    if len(boots) != 1:
+        return boots
+    (state, about, groups, jobs), = boots
+    if len(jobs) < 2:
+        return boots
+    rest = [group for group in groups if group != "kunit"]
+    return [(state, about, groups, jobs[0::2]), (state, about + "-2", rest, jobs[1::2])]
 
 
 # --- one boot ----------------------------------------------------------------
@@ -233,11 +243,10 @@ def plan(jobs, variant, groups, control):
 class Boot:
     """A machine: its jobs, the guest's script, and what it has said so far."""
 
-    def __init__(self, variant, state, groups, jobs, folder, module_dir, first_failure):
+    def __init__(self, variant, state, about, groups, jobs, folder, module_dir, first_failure):
         self.variant, self.state = variant, state
         self.first_failure = first_failure
         self.stopped = False
-        about = "-".join(groups)
         self.folder = folder / "-".join((variant, state, about))
         self.module_dir = module_dir
         self.jobs = list(jobs)
@@ -784,9 +793,11 @@ def run(args):
 
     folder = RESULTS / time.strftime("%Y%m%d-%H%M%S-{}".format(os.getpid()))
     # The debug kernel's boots are the longest: the others fill up what they leave.
-    boots = [Boot(variant, state, share, list_, folder, args.module_dir, args.first_failure)
-             for variant in sorted(variants)
-             for state, share, list_ in plan(jobs, variant, groups, args.control)]
+    plans = {variant: plan(jobs, variant, groups, args.control) for variant in sorted(variants)}
+    if len(plans) == 1 and not args.program:
+        plans = {variant: side_by_side(boots) for variant, boots in plans.items()}
+    boots = [Boot(variant, *boot, folder, args.module_dir, args.first_failure)
+             for variant, planned in plans.items() for boot in planned]
     run_boots(boots)
 
     results, failed = [], []
