@@ -33,6 +33,7 @@ void kma_slots_next(struct kvm_memslot_iter *iter);
 struct kvm_memory_slot *kma_slots_slot(struct kvm_memslot_iter *iter);
 
 loff_t kma_inode_size(const struct inode *inode);
+unsigned long kma_inode_number(const struct inode *inode);
 void kma_invalidate_lock(struct inode *inode);
 void kma_invalidate_unlock(struct inode *inode);
 void kma_unmap_pages(struct inode *inode, pgoff_t start, pgoff_t nr);
@@ -68,6 +69,54 @@ struct dentry *kma_debugfs_create_dir(const char *name, struct dentry *parent);
 void kma_debugfs_create_file(const char *name, struct dentry *parent, void *data,
 			     const struct file_operations *fops);
 void kma_debugfs_remove(struct dentry *dentry);
+
+/* What the tracepoints show, see trace.h. */
+struct kma_set_event {
+	u64 vm;
+	u64 gpa;
+	u64 size;
+	u64 attributes;
+	u64 flags;
+	u64 at;
+	unsigned int layer;
+	int ret;
+};
+
+struct kma_batch_event {
+	u64 vm;
+	unsigned int nr;
+	int ret;
+	int entry;
+};
+
+struct kma_convert_event {
+	u64 ino;
+	u64 offset;
+	u64 size;
+	u64 attributes;
+	u64 flags;
+	u64 at;
+	int ret;
+};
+
+struct kma_pages_event {
+	u64 vm;
+	u64 gpa;
+	u64 size;
+	bool only_private;
+	bool only_shared;
+};
+
+bool kma_trace_set_enabled(void);
+void kma_trace_set(const struct kma_set_event *event);
+bool kma_trace_batch_enabled(void);
+void kma_trace_batch(const struct kma_batch_event *event);
+bool kma_trace_convert_enabled(void);
+void kma_trace_convert(const struct kma_convert_event *event);
+bool kma_trace_zap_enabled(void);
+void kma_trace_zap(const struct kma_pages_event *event);
+bool kma_trace_spare_enabled(void);
+void kma_trace_spare(const struct kma_pages_event *event);
 
 enum {
 	KMA_XA_CHUNK_SHIFT = XA_CHUNK_SHIFT,

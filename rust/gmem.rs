@@ -69,6 +69,12 @@ impl GmemInode {
         (unsafe { bindings::kma_inode_size(self.as_ptr()) }) as u64
     }
 
+    /// The inode's number, as `fstat` and `/proc/PID/fdinfo` say it.
+    pub(crate) fn number(&self) -> u64 {
+        // SAFETY: The inode is valid by the type invariant.
+        (unsafe { bindings::kma_inode_number(self.as_ptr()) }) as u64
+    }
+
     /// Takes the invalidate lock, for writing. May sleep.
     pub(crate) fn lock(&self) -> GmemGuard<'_> {
         // SAFETY: The inode is valid by the type invariant.

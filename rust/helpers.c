@@ -80,6 +80,11 @@ loff_t kma_inode_size(const struct inode *inode)
 	return i_size_read(inode);
 }
 
+unsigned long kma_inode_number(const struct inode *inode)
+{
+	return inode->i_ino;
+}
+
 void kma_invalidate_lock(struct inode *inode)
 {
 	filemap_invalidate_lock(inode->i_mapping);

@@ -16,6 +16,7 @@ pub(crate) mod params;
 pub(crate) mod provider;
 pub(crate) mod sched;
 pub(crate) mod sort;
+pub(crate) mod trace;
 pub(crate) mod uapi;
 pub(crate) mod vm;
 pub(crate) mod xarray;

@@ -56,8 +56,8 @@ pub(crate) fn module_folder() -> Result<Folder<&'static Totals>> {
 /// # Errors
 ///
 /// `ENOMEM`.
-pub(crate) fn vm_folder(shared: Arc<Shared>, seq: i64) -> Result<Folder<Shared>> {
-    let name = CString::try_from_fmt(fmt!("vm-{}-{}", current!().tgid(), seq))?;
+pub(crate) fn vm_folder(shared: Arc<Shared>) -> Result<Folder<Shared>> {
+    let name = CString::try_from_fmt(fmt!("vm-{}-{}", current!().tgid(), shared.seq))?;
     Folder::new::<KvmMemattr>(
         &name,
         Some(ROOT),

@@ -13,7 +13,10 @@ use crate::{
     conversion,
     gmem::Gmem,
     host::{
-        gfn::PageNumber,
+        gfn::{
+            Gfn,
+            PageNumber, //
+        },
         gmem::GmemInode,
         provider::VmRef,
         sched::cond_resched,
@@ -55,8 +58,10 @@ use crate::{
         Unhurried, //
     },
     scope::VmType,
+    trace,
     transaction::{
         self,
+        BatchFailure,
         Failure, //
     },
     vm::{
@@ -161,24 +166,88 @@ pub(crate) fn check_extension(vm: Option<&VmRef<'_>>, ext: usize) -> Option<i32>
     Some(answer as i32)
 }
 
+/// Why a command on a range is refused, and the first byte that's to blame, if it has one that is.
+struct Refusal {
+    error: Error,
+    at: Option<u64>,
+}
+
+impl From<Rejection> for Refusal {
+    fn from(rejection: Rejection) -> Self {
+        Self {
+            error: rejection.into(),
+            at: None,
+        }
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self { error, at: None }
+    }
+}
+
+impl<P: PageNumber> From<Failure<P>> for Refusal {
+    fn from(failure: Failure<P>) -> Self {
+        Self {
+            error: failure.error,
+            at: Some(failure.at.raw() << PAGE_SHIFT),
+        }
+    }
+}
+
+impl Refusal {
+    /// Says where, and fails.
+    fn tell(self, arg: UserPtr) -> Result {
+        if let Some(at) = self.at {
+            let field = arg.wrapping_byte_add(ERROR_OFFSET);
+            UserSlice::new(field, size_of_val(&at))
+                .writer()
+                .write(&at)?;
+        }
+        Err(self.error)
+    }
+}
+
+/// How a command on a range that begins at `start` has ended, for who traces.
+fn ended(done: &Result<u64, Refusal>, start: u64) -> trace::Ended {
+    match done {
+        Ok(end) => (0, *end),
+        Err(refusal) => (refusal.error.to_errno(), refusal.at.unwrap_or(start)),
+    }
+}
+
+/// Checks a request on the base layer and makes it.
+fn set_base(
+    vm: &VmRef<'_>,
+    raw: RawRequest,
+    set: impl FnOnce(&SetRequest) -> Result<Gfn, Refusal>,
+) -> Result<u64> {
+    let done = SetRequest::check(raw, supported(vm))
+        .map_err(Refusal::from)
+        .and_then(|request| Ok(set(&request)?.raw() << PAGE_SHIFT));
+    let shared = vm.state.shared();
+    trace::set(shared, &raw.into(), || ended(&done, raw.address));
+    done.map_err(|refusal| refusal.error)
+}
+
 fn set(vm: &VmRef<'_>, arg: UserPtr) -> Result {
-    let request = SetRequest::check(read(arg)?, supported(vm))?;
-    transaction::set(vm, &request).map_err(|failure| failure.error)
+    set_base(vm, read(arg)?, |request| Ok(transaction::set(vm, request)?)).map(|_| ())
 }
 
 fn set_resumable(vm: &VmRef<'_>, arg: UserPtr) -> Result {
     let raw = read(arg)?;
-    let request = SetRequest::check(raw, supported(vm))?;
     let write = |address: u64, size: u64| {
         let range = [address, size];
         UserSlice::new(arg, size_of_val(&range))
             .writer()
             .write(&range)
     };
-    // Where that isn't possible, it's better to know before anything is set.
-    write(raw.address, raw.size)?;
-    let next = transaction::set_resumable(vm, &request).map_err(|failure| failure.error)?;
-    let next = next.raw() << PAGE_SHIFT;
+    let next = set_base(vm, raw, |request| {
+        // Where that isn't possible, it's better to know before anything is set.
+        write(raw.address, raw.size)?;
+        Ok(transaction::set_resumable(vm, request)?)
+    })?;
     write(next, raw.address + raw.size - next)
 }
 
@@ -195,16 +264,26 @@ fn read(arg: UserPtr) -> Result<RawRequest> {
 
 fn set2(vm: &VmRef<'_>, arg: UserPtr) -> Result {
     let raw = read2(arg)?;
-    match SetRequest::check2(raw, supported(vm)) {
-        Ok(request) => transaction::set(vm, &request).or_else(|failure| fail(arg, failure)),
-        Err(Rejection::Policy) => fail_at(arg, Rejection::Policy.into(), raw.start),
-        Err(rejection) => Err(rejection.into()),
-    }
+    let done = SetRequest::check2(raw, supported(vm))
+        .map_err(|rejection| Refusal {
+            at: (rejection == Rejection::Policy).then_some(raw.start),
+            ..rejection.into()
+        })
+        .and_then(|request| Ok(transaction::set(vm, &request)?.raw() << PAGE_SHIFT));
+    trace::set(vm.state.shared(), &raw, || ended(&done, raw.start));
+    done.map(|_| ()).or_else(|refusal| refusal.tell(arg))
 }
 
 fn convert(inode: &GmemInode, gmem: &Gmem, arg: UserPtr) -> Result {
-    let request = ConvertRequest::check(read2(arg)?, gmem.known(), inode.size())?;
-    conversion::convert(inode, gmem, &request).or_else(|failure| fail(arg, failure))
+    let raw = read2(arg)?;
+    let done = ConvertRequest::check(raw, gmem.known(), inode.size())
+        .map_err(Refusal::from)
+        .and_then(|request| {
+            conversion::convert(inode, gmem, &request)?;
+            Ok(request.range().end().raw() << PAGE_SHIFT)
+        });
+    trace::convert(inode, &raw, || ended(&done, raw.start));
+    done.map(|_| ()).or_else(|refusal| refusal.tell(arg))
 }
 
 fn read2(arg: UserPtr) -> Result<RawRequest2> {
@@ -233,20 +312,30 @@ fn set_batch(vm: &VmRef<'_>, arg: UserPtr) -> Result {
         reader.read::<KvmMemoryAttributesBatch>()?;
     let (nr, flags) = uapi::halves(nr_and_flags);
     let (_error_index, pad) = uapi::halves(index_and_pad);
-    if all_of(&reserved) | u64::from(pad) | u64::from(flags) != 0 {
-        return Err(Rejection::Reserved.into());
-    }
-    if nr == 0 || nr > batch::MOST {
-        return Err(Rejection::Number.into());
-    }
-
-    let fail_with = |error, entry: u32| {
-        let field = arg.wrapping_byte_add(ERROR_INDEX);
-        UserSlice::new(field, size_of_val(&entry))
-            .writer()
-            .write(&entry)?;
-        Err(error)
+    let done = if all_of(&reserved) | u64::from(pad) | u64::from(flags) != 0 {
+        Err(Rejection::Reserved.into())
+    } else if nr == 0 || nr > batch::MOST {
+        Err(Rejection::Number.into())
+    } else {
+        set_entries(vm, entries, nr)
     };
+    let (ret, entry) = match &done {
+        Ok(()) => (0, None),
+        Err(failure) => (failure.error.to_errno(), failure.entry),
+    };
+    trace::batch(vm.state.shared(), nr, ret, entry);
+    done.or_else(|failure| {
+        if let Some(entry) = failure.entry {
+            let field = arg.wrapping_byte_add(ERROR_INDEX);
+            UserSlice::new(field, size_of_val(&entry))
+                .writer()
+                .write(&entry)?;
+        }
+        Err(failure.error)
+    })
+}
+
+fn set_entries(vm: &VmRef<'_>, entries: u64, nr: u32) -> Result<(), BatchFailure> {
     let size = size_of::<KvmMemoryAttributesEntry>() * nr as usize;
     let mut reader = UserSlice::new(UserPtr::from_addr(entries as usize), size).reader();
     let supported = supported(vm);
@@ -264,13 +353,13 @@ fn set_batch(vm: &VmRef<'_>, arg: UserPtr) -> Result {
             pad,
         };
         if let Err(rejection) = batch.push(raw, supported) {
-            return fail_with(rejection.into(), entry);
+            return Err(BatchFailure {
+                error: rejection.into(),
+                entry: Some(entry),
+            });
         }
     }
-    transaction::set_batch(vm, &batch).or_else(|failure| match failure.entry {
-        Some(entry) => fail_with(failure.error, entry),
-        None => Err(failure.error),
-    })
+    transaction::set_batch(vm, &batch)
 }
 
 fn get(vm: &VmRef<'_>, arg: UserPtr) -> Result {
@@ -356,19 +445,6 @@ impl<P: PageNumber> Answer<P> {
             .writer()
             .write(&answer)
     }
-}
-
-fn fail<P: PageNumber>(arg: UserPtr, failure: Failure<P>) -> Result {
-    fail_at(arg, failure.error, failure.at.raw() << PAGE_SHIFT)
-}
-
-/// Says where a request has failed, and fails.
-fn fail_at(arg: UserPtr, error: Error, at: u64) -> Result {
-    let field = arg.wrapping_byte_add(ERROR_OFFSET);
-    UserSlice::new(field, size_of_val(&at))
-        .writer()
-        .write(&at)?;
-    Err(error)
 }
 
 fn get_supported(supported: Attrs, arg: UserPtr) -> Result {

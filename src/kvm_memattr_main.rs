@@ -26,6 +26,7 @@ mod runs;
 mod scope;
 mod stats;
 mod store;
+mod trace;
 mod transaction;
 mod vm;
 mod word;

@@ -68,6 +68,19 @@ pub(crate) struct RawRequest2 {
     pub(crate) zero: u64,
 }
 
+impl From<RawRequest> for RawRequest2 {
+    fn from(raw: RawRequest) -> Self {
+        Self {
+            start: raw.address,
+            size: raw.size,
+            attributes: raw.attributes,
+            flags: raw.flags,
+            layer: 0,
+            zero: 0,
+        }
+    }
+}
+
 /// `struct kvm_memory_attributes_entry`, as userspace has passed it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RawEntry {

@@ -57,14 +57,14 @@ pub(crate) struct Failure<P> {
     pub(crate) at: P,
 }
 
-/// Sets attributes as requested.
+/// Sets attributes as requested. Answers the end of the range.
 ///
 /// # Errors
 ///
 /// `EPERM` at the first page that is to be private, but of which a guest_memfd says whether it is.
 /// `EINVAL` at the first page that has, in another layer, what excludes the new attributes. `ENOMEM`.
-pub(crate) fn set(vm: &VmRef<'_>, request: &SetRequest) -> Result<(), Failure<Gfn>> {
-    set_locked(vm, request, vm.kvm.lock_slots(), false).map(|_| ())
+pub(crate) fn set(vm: &VmRef<'_>, request: &SetRequest) -> Result<Gfn, Failure<Gfn>> {
+    set_locked(vm, request, vm.kvm.lock_slots(), false)
 }
 
 /// Sets attributes as requested, until there's a signal. Answers the first page that it hasn't got to:

@@ -56,6 +56,8 @@ pub(crate) struct Shared {
     pub(crate) store: AttrStore,
     /// What has happened.
     pub(crate) stats: VmStats,
+    /// The how manieth VM it is since the module was loaded: its name to an operator.
+    pub(crate) seq: i64,
 }
 
 /// What the module keeps for a VM, from its creation to its destruction.
@@ -69,7 +71,7 @@ pub(crate) struct Vm {
     layered: Atomic<i32>,
     /// How many requests wait for accesses of KVM's own that may still use what they have denied.
     waiting: Atomic<i32>,
-    alive: Alive,
+    _alive: Alive,
 }
 
 /// A request that waits for accesses. It's over when this is dropped.
@@ -90,10 +92,12 @@ impl Vm {
     /// `ENOMEM`.
     pub(crate) fn new() -> Result<KBox<Self>> {
         let alive = Alive::vm();
+        let seq = alive.seq();
         let shared = Arc::pin_init(
             pin_init!(Shared {
                 store <- AttrStore::new(Word::NONE),
                 stats: VmStats::new(),
+                seq,
             }),
             GFP_KERNEL_ACCOUNT,
         )?;
@@ -104,7 +108,7 @@ impl Vm {
             in_place: Atomic::new(0),
             layered: Atomic::new(0),
             waiting: Atomic::new(0),
-            alive,
+            _alive: alive,
         };
         Ok(KBox::new(vm, GFP_KERNEL_ACCOUNT)?)
     }
@@ -153,7 +157,7 @@ pub(crate) fn show(vm: &VmRef<'_>) {
     // Once only.
     let _slots = vm.kvm.lock_slots();
     if vm.state.folder.as_ref().is_none() {
-        let folder = debugfs::vm_folder(vm.state.shared.clone(), vm.state.alive.seq());
+        let folder = debugfs::vm_folder(vm.state.shared.clone());
         let _ = folder.map(|folder| vm.state.folder.populate(folder));
     }
 }

@@ -39,6 +39,7 @@ use crate::{
         ZapScope, //
     },
     store::Quiesced,
+    trace,
     vm::Shared, //
 };
 
@@ -113,6 +114,7 @@ pub(crate) fn zap<'a>(
             };
             for part in parts.into_iter().flatten() {
                 vm.stats.zapped(part.nr_pages());
+                trace::zap(vm, &part, scope);
                 let Some(stop) = &mut stop else {
                     begun.zap(part.start(), part.end(), scope.into());
                     continue;
@@ -184,6 +186,7 @@ pub(crate) fn next(
     let resumed = part.map_or(range.end(), |(start, _)| start);
     if let Some(kept) = GfnRange::new(from, resumed) {
         vm.stats.kept(kept.nr_pages());
+        trace::spare(vm, &kept, scope);
     }
     part
 }

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The module's tracepoints, which only C can define, and wrappers of their inline
+ * functions.
+ */
+#define CREATE_TRACE_POINTS
+#include "trace.h"
+
+#define KMA_TRACE(_name, _what)						\
+bool kma_trace_##_name##_enabled(void)					\
+{									\
+	return trace_kvm_memattr_##_name##_enabled();			\
+}									\
+									\
+void kma_trace_##_name(const struct kma_##_what##_event *event)		\
+{									\
+	trace_kvm_memattr_##_name(event);				\
+}
+
+KMA_TRACE(set, set)
+KMA_TRACE(batch, batch)
+KMA_TRACE(convert, convert)
+KMA_TRACE(zap, pages)
+KMA_TRACE(spare, pages)
