@@ -74,4 +74,16 @@ TEST_F(cost, page_of_a_large_private_range_costs_what_a_page_does)
 			  first);
 }
 
+/* Whether a hugepage is possible is known without a look at all of its pages. */
+TEST_F(cost, page_of_a_large_slot_costs_what_a_page_does)
+{
+	s64 first = set_pages(self->vm, KMA_GPA + SZ_2G, 64, PAGE_SIZE, KMA_PRIVATE);
+
+	vm_userspace_mem_region_add(self->vm, VM_MEM_SRC_ANONYMOUS, KMA_GPA, KMA_SLOT,
+				    SZ_1G / PAGE_SIZE, 0);
+	assert_not_slower(set_pages(self->vm, KMA_GPA + SZ_512M, 64, 2 * PAGE_SIZE, KMA_PRIVATE),
+			  first);
+	assert_not_slower(set_pages(self->vm, KMA_GPA + SZ_512M, 64, 2 * PAGE_SIZE, 0), first);
+}
+
 TEST_HARNESS_MAIN
