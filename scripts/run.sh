@@ -19,43 +19,45 @@ quiet "$folder/cargo.log" "kvm-memattr" env RUSTFLAGS='-C target-feature=+crt-st
 	"$CARGO" build --release --locked --target-dir "$target" \
 	--manifest-path "$TOP/tools/kvm-memattr/Cargo.toml"
 
-# One at a time, as they use the same folder.
-demo()
-{
-	cat > "$folder/jobs" <<'EOF'
+# One at a time, as they use the same folder. Not by locked(), whose shell would not be
+# told to end.
+exec 9>"$CACHE/run-$variant.lock"
+if ! flock -n 9; then
+	say "waiting for another run that holds $CACHE/run-$variant.lock"
+	flock 9
+fi
+
+cat > "$folder/jobs" <<'EOF'
 load_kvm && load_module kvm_memattr || { echo "@@status 1"; reboot -f; }
 /tests/kvm-memattr demo
 echo "@@status $?"
 EOF
-	"$TOP/scripts/initramfs.sh" "$variant" "$folder" "$target/release/kvm-memattr"
+"$TOP/scripts/initramfs.sh" "$variant" "$folder" "$target/release/kvm-memattr"
 
-	say "booting the $variant host in QEMU"
-	rm -f "$folder/output.log" "$folder/console.log"
-	touch "$folder/output.log"
-	"$TOP/scripts/boot.sh" "$variant" "$folder" </dev/null >"$folder/qemu.log" 2>&1 &
-	qemu=$!
-	trap 'kill $qemu 2>/dev/null || true' EXIT
+say "booting the $variant host in QEMU"
+rm -f "$folder/output.log" "$folder/console.log"
+touch "$folder/output.log"
+"$TOP/scripts/boot.sh" "$variant" "$folder" </dev/null >"$folder/qemu.log" 2>&1 9>&- &
+qemu=$!
+trap 'kill $qemu 2>/dev/null || true' EXIT
 
-	# Shown as it comes; the marks are for this script.
-	tail -f -n +1 --pid=$qemu -s 0.1 "$folder/output.log" | sed -u '/^@@/d' &
-	shown=$!
-	limit=$((SECONDS + 300))
-	while kill -0 $qemu 2>/dev/null; do
-		if [ $SECONDS -ge $limit ]; then
-			kill $qemu
-			die "the demo did not end in 300 s" "the host's console: $folder/console.log"
-		fi
-		sleep 0.1
-	done
-	wait $qemu || true
-	wait $shown || true
-	trap - EXIT
+# Shown as it comes; the marks are for this script.
+tail -f -n +1 --pid=$qemu -s 0.1 "$folder/output.log" | sed -u '/^@@/d' &
+shown=$!
+limit=$((SECONDS + 300))
+while kill -0 $qemu 2>/dev/null; do
+	if [ $SECONDS -ge $limit ]; then
+		kill $qemu
+		die "the demo did not end in 300 s" "the host's console: $folder/console.log"
+	fi
+	sleep 0.1
+done
+wait $qemu || true
+wait $shown || true
+trap - EXIT
 
-	status=$(sed -n 's/^@@status \([0-9]*\).*/\1/p' "$folder/output.log")
-	[ -n "$status" ] || die "the host went down before the demo ended" \
-		"the host's console: $folder/console.log" "QEMU's own output: $folder/qemu.log"
-	[ "$status" -eq 0 ] || printf '!!! the demo failed; the host'"'"'s console: %s\n' "$folder/console.log" >&2
-	exit "$status"
-}
-
-locked "run-$variant" demo
+status=$(sed -n 's/^@@status \([0-9]*\).*/\1/p' "$folder/output.log")
+[ -n "$status" ] || die "the host went down before the demo ended" \
+	"the host's console: $folder/console.log" "QEMU's own output: $folder/qemu.log"
+[ "$status" -eq 0 ] || printf '!!! the demo failed; the host'"'"'s console: %s\n' "$folder/console.log" >&2
+exit "$status"

@@ -89,7 +89,7 @@ touch "$session/output"
 
 # A process group of its own, QEMU included, to be ended as a whole.
 set -m
-vng "${vng_args[@]}" --exec "$session/main" </dev/null >"$CACHE/shell/console.log" 2>&1 &
+vng "${vng_args[@]}" --exec "$session/main" </dev/null >"$session/console.log" 2>&1 &
 machine=$!
 set +m
 tail -f -n +1 --pid=$machine -s 0.1 "$session/output" &
@@ -97,6 +97,9 @@ shown=$!
 wait $machine || true
 wait $shown || true
 machine=
-[ -s "$session/status" ] || die "the machine went down before the command ended" \
-	"its console: $CACHE/shell/console.log"
+if [ ! -s "$session/status" ]; then
+	mv "$session/console.log" "$CACHE/shell/console.log"
+	die "the machine went down before the command ended" \
+		"its console: $CACHE/shell/console.log"
+fi
 exit "$(cat "$session/status")"

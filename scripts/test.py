@@ -39,6 +39,8 @@ CACHE = pathlib.Path(
 TESTING = TOP / "tools" / "testing"
 OWN_TESTS = TESTING / "selftests" / "kvm_memattr"
 RESULTS = CACHE / "results"
+# Of single programs, as make mutants runs them by the hundred: no others make room for them.
+PROGRAM_RESULTS = CACHE / "program-results"
 
 VARIANTS = ("release", "debug")
 MAINLINE, MODULE = "mainline", "module"
@@ -731,7 +733,7 @@ def save(results, tree, path=RESULTS / "last.json"):
     new.replace(path)
 
 
-def drop_old_runs(results=RESULTS):
+def drop_old_runs(results):
     """All but the last runs go; one that is under way, as its folder's name tells, stays."""
     runs = sorted(p for p in results.iterdir() if p.is_dir())
     for old in runs[:-KEEP_RUNS]:
@@ -791,7 +793,8 @@ def run(args):
     tree = tree_of_today()
     prepare(variants, args.module_dir)
 
-    folder = RESULTS / time.strftime("%Y%m%d-%H%M%S-{}".format(os.getpid()))
+    results_folder = PROGRAM_RESULTS if args.program else RESULTS
+    folder = results_folder / time.strftime("%Y%m%d-%H%M%S-{}".format(os.getpid()))
     # The debug kernel's boots are the longest: the others fill up what they leave.
     plans = {variant: plan(jobs, variant, groups, args.control) for variant in sorted(variants)}
     if len(plans) == 1 and not args.program:
@@ -821,7 +824,7 @@ def run(args):
             note("the tree has changed while the tests ran: the results are kept as of none")
             tree = {"hash": "changed", "commit": "a tree that changed meanwhile"}
         save(results, tree)
-    drop_old_runs()
+    drop_old_runs(results_folder)
     return results
 
 
