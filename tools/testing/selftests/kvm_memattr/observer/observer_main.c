@@ -2,14 +2,13 @@
 /*
  * Test-only: says who keeps a VM's memory attributes, from outside of both
  * implementations, and breaks what no test can break from userspace.  Count the
- * VMs that are created.  After each
- * KVM_SET_MEMORY_ATTRIBUTES that set something and succeeded, look into the
- * array where KVM itself stores attributes.  With a provider that array stays
- * empty; without one it does not.
+ * VMs that are created.  After each command on a VM that set attributes and
+ * succeeded, look into the array where KVM itself stores attributes.  With a
+ * provider that array stays empty; without one it does not.
  *
  * /sys/kernel/debug/kvm_memattr_observer/:
  *   vms         VMs that were created
- *   sets        calls that returned 0 with attributes != 0
+ *   sets        calls that returned 0 with attributes != 0, and batches that did
  *   array_used  those after which the VM's own array was not empty
  *   missed      calls that could not be observed, so that the others may lie
  *   poison      written with "FD PAGE": a memory error in that page of the
@@ -47,14 +46,25 @@ static int set_entry(struct kretprobe_instance *ri, struct pt_regs *regs)
 	void __user *argp = (void __user *)regs_get_kernel_argument(regs, 2);
 	struct kvm_memory_attributes attrs;
 
-	if (ioctl != KVM_SET_MEMORY_ATTRIBUTES)
+	call->kvm = filp->private_data;
+	call->unread = false;
+
+	switch (ioctl) {
+	case KVM_SET_MEMORY_ATTRIBUTES_BATCH:
+		return 0;
+	/* Their structs begin alike. */
+	case KVM_SET_MEMORY_ATTRIBUTES:
+	case KVM_SET_MEMORY_ATTRIBUTES2:
+	case KVM_SET_MEMORY_ATTRIBUTES_RESUMABLE:
+		break;
+	default:
 		return 1;
+	}
 
 	/*
 	 * A page that is not there cannot be waited for here.  Whether that
 	 * matters is known on return: with a bad pointer the call fails.
 	 */
-	call->kvm = filp->private_data;
 	call->unread = copy_from_user_nofault(&attrs, argp, sizeof(attrs));
 
 	return !call->unread && !attrs.attributes;
