@@ -33,7 +33,7 @@ void kma_slots_next(struct kvm_memslot_iter *iter);
 struct kvm_memory_slot *kma_slots_slot(struct kvm_memslot_iter *iter);
 
 loff_t kma_inode_size(const struct inode *inode);
-unsigned long kma_inode_number(const struct inode *inode);
+u64 kma_inode_number(const struct inode *inode);
 void kma_invalidate_lock(struct inode *inode);
 void kma_invalidate_unlock(struct inode *inode);
 void kma_unmap_pages(struct inode *inode, pgoff_t start, pgoff_t nr);
@@ -78,6 +78,7 @@ struct kma_set_event {
 	u64 attributes;
 	u64 flags;
 	u64 at;
+	unsigned int cmd;
 	unsigned int layer;
 	int ret;
 };

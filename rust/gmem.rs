@@ -72,7 +72,7 @@ impl GmemInode {
     /// The inode's number, as `fstat` and `/proc/PID/fdinfo` say it.
     pub(crate) fn number(&self) -> u64 {
         // SAFETY: The inode is valid by the type invariant.
-        (unsafe { bindings::kma_inode_number(self.as_ptr()) }) as u64
+        unsafe { bindings::kma_inode_number(self.as_ptr()) }
     }
 
     /// Takes the invalidate lock, for writing. May sleep.

@@ -80,7 +80,7 @@ loff_t kma_inode_size(const struct inode *inode)
 	return i_size_read(inode);
 }
 
-unsigned long kma_inode_number(const struct inode *inode)
+u64 kma_inode_number(const struct inode *inode)
 {
 	return inode->i_ino;
 }

@@ -18,6 +18,12 @@
 		       { KVM_MEMORY_ATTRIBUTE_NX, "NX" },		\
 		       { KVM_MEMORY_ATTRIBUTE_PRIVATE, "PRIVATE" }))
 
+#define kma_show_command(cmd)						\
+	__print_symbolic(cmd,						\
+			 { KVM_SET_MEMORY_ATTRIBUTES, "SET" },		\
+			 { KVM_SET_MEMORY_ATTRIBUTES2, "SET2" },	\
+			 { KVM_SET_MEMORY_ATTRIBUTES_RESUMABLE, "RESUMABLE" })
+
 TRACE_EVENT(kvm_memattr_set,
 	    TP_PROTO(const struct kma_set_event *event),
 	    TP_ARGS(event),
@@ -27,6 +33,7 @@ TRACE_EVENT(kvm_memattr_set,
 			     __field(u64, attributes)
 			     __field(u64, flags)
 			     __field(u64, at)
+			     __field(unsigned int, cmd)
 			     __field(unsigned int, layer)
 			     __field(int, ret)
 	    ),
@@ -36,11 +43,13 @@ TRACE_EVENT(kvm_memattr_set,
 			   __entry->attributes = event->attributes;
 			   __entry->flags = event->flags;
 			   __entry->at = event->at;
+			   __entry->cmd = event->cmd;
 			   __entry->layer = event->layer;
 			   __entry->ret = event->ret;
 	    ),
-	    TP_printk("vm %llu layer %u gpa 0x%llx size 0x%llx attributes %s flags 0x%llx ret %d at 0x%llx",
-		      __entry->vm, __entry->layer, __entry->gpa, __entry->size,
+	    TP_printk("vm %llu %s layer %u gpa 0x%llx size 0x%llx attributes %s flags 0x%llx ret %d at 0x%llx",
+		      __entry->vm, kma_show_command(__entry->cmd), __entry->layer,
+		      __entry->gpa, __entry->size,
 		      kma_show_attributes(__entry->attributes), __entry->flags,
 		      __entry->ret, __entry->at)
 );
@@ -114,7 +123,7 @@ DEFINE_EVENT(kvm_memattr_pages, kvm_memattr_zap,
 	     TP_ARGS(event)
 );
 
-/* What an invalidation of memory of one kind leaves, as it's of the other kind. */
+/* What an invalidation of memory of the other kind leaves. */
 DEFINE_EVENT(kvm_memattr_pages, kvm_memattr_spare,
 	     TP_PROTO(const struct kma_pages_event *event),
 	     TP_ARGS(event)

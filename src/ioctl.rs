@@ -220,6 +220,7 @@ fn ended(done: &Result<u64, Refusal>, start: u64) -> trace::Ended {
 /// Checks a request on the base layer and makes it.
 fn set_base(
     vm: &VmRef<'_>,
+    cmd: u32,
     raw: RawRequest,
     set: impl FnOnce(&SetRequest) -> Result<Gfn, Refusal>,
 ) -> Result<u64> {
@@ -227,12 +228,13 @@ fn set_base(
         .map_err(Refusal::from)
         .and_then(|request| Ok(set(&request)?.raw() << PAGE_SHIFT));
     let shared = vm.state.shared();
-    trace::set(shared, &raw.into(), || ended(&done, raw.address));
+    trace::set(shared, cmd, &raw.into(), || ended(&done, raw.address));
     done.map_err(|refusal| refusal.error)
 }
 
 fn set(vm: &VmRef<'_>, arg: UserPtr) -> Result {
-    set_base(vm, read(arg)?, |request| Ok(transaction::set(vm, request)?)).map(|_| ())
+    let set = |request: &_| Ok(transaction::set(vm, request)?);
+    set_base(vm, uapi::SET_MEMORY_ATTRIBUTES, read(arg)?, set).map(|_| ())
 }
 
 fn set_resumable(vm: &VmRef<'_>, arg: UserPtr) -> Result {
@@ -243,7 +245,7 @@ fn set_resumable(vm: &VmRef<'_>, arg: UserPtr) -> Result {
             .writer()
             .write(&range)
     };
-    let next = set_base(vm, raw, |request| {
+    let next = set_base(vm, uapi::SET_MEMORY_ATTRIBUTES_RESUMABLE, raw, |request| {
         // Where that isn't possible, it's better to know before anything is set.
         write(raw.address, raw.size)?;
         Ok(transaction::set_resumable(vm, request)?)
@@ -270,7 +272,8 @@ fn set2(vm: &VmRef<'_>, arg: UserPtr) -> Result {
             ..rejection.into()
         })
         .and_then(|request| Ok(transaction::set(vm, &request)?.raw() << PAGE_SHIFT));
-    trace::set(vm.state.shared(), &raw, || ended(&done, raw.start));
+    let (shared, cmd) = (vm.state.shared(), uapi::SET_MEMORY_ATTRIBUTES2);
+    trace::set(shared, cmd, &raw, || ended(&done, raw.start));
     done.map(|_| ()).or_else(|refusal| refusal.tell(arg))
 }
 

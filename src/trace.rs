@@ -26,8 +26,8 @@ use crate::{
 /// How a command on a range has ended: with 0 or an errno, and at which byte.
 pub(crate) type Ended = (i32, u64);
 
-/// A range of a VM's memory, or a whole layer, was to be set.
-pub(crate) fn set(vm: &Shared, raw: &RawRequest2, ended: impl FnOnce() -> Ended) {
+/// A range of a VM's memory, or a whole layer, was to be set by the command `cmd`.
+pub(crate) fn set(vm: &Shared, cmd: u32, raw: &RawRequest2, ended: impl FnOnce() -> Ended) {
     trace::set(|| {
         let (ret, at) = ended();
         SetEvent {
@@ -37,6 +37,7 @@ pub(crate) fn set(vm: &Shared, raw: &RawRequest2, ended: impl FnOnce() -> Ended)
             attributes: raw.attributes,
             flags: raw.flags,
             at,
+            cmd,
             layer: raw.layer,
             ret,
         }
@@ -74,9 +75,14 @@ pub(crate) fn zap(vm: &Shared, pages: &GfnRange, scope: ZapScope) {
     trace::zap(|| event(vm, pages, scope))
 }
 
-/// An invalidation that `scope` is about leaves pages mapped. In any context.
+/// An invalidation that is about one kind, `scope`, leaves pages of the other kind mapped. In any
+/// context.
 pub(crate) fn spare(vm: &Shared, pages: &GfnRange, scope: ZapScope) {
-    trace::spare(|| event(vm, pages, scope))
+    let other = ZapScope {
+        only_private: scope.only_shared,
+        only_shared: scope.only_private,
+    };
+    trace::spare(|| event(vm, pages, other))
 }
 
 fn event(vm: &Shared, pages: &GfnRange, scope: ZapScope) -> PagesEvent {

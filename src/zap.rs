@@ -113,14 +113,12 @@ pub(crate) fn zap<'a>(
                 ([None, None], ZapScope::BOTH)
             };
             for part in parts.into_iter().flatten() {
-                vm.stats.zapped(part.nr_pages());
-                trace::zap(vm, &part, scope);
                 let Some(stop) = &mut stop else {
-                    begun.zap(part.start(), part.end(), scope.into());
+                    zap_pages(&mut begun, vm, &part, scope);
                     continue;
                 };
                 for step in steps(slots, &part) {
-                    begun.zap(step.start(), step.end(), scope.into());
+                    zap_pages(&mut begun, vm, &step, scope);
                     done += step.nr_pages().max(PAGES_OF_A_STEP);
                     if done >= PAGES_AT_ONCE
                         && step.end() < hull.end()
@@ -134,6 +132,12 @@ pub(crate) fn zap<'a>(
         }
     }
     begun.unlock()
+}
+
+fn zap_pages(begun: &mut Begun<'_>, vm: &Shared, pages: &GfnRange, scope: ZapScope) {
+    vm.stats.zapped(pages.nr_pages());
+    trace::zap(vm, pages, scope);
+    begun.zap(pages.start(), pages.end(), scope.into());
 }
 
 /// What of a range is zapped at a time where a signal may end it: little, but for where there's no

@@ -90,8 +90,8 @@ static void assert_traced(unsigned long number, const char *want)
 	TEST_ASSERT(!strcmp(want, got), "wanted the trace\n%sgot\n%s", want, got);
 }
 
-#define SET(_layer, _gpa, _size, _attributes, _flags, _ret, _at)		\
-	"set: layer " _layer " gpa " _gpa " size " _size			\
+#define SET(_cmd, _layer, _gpa, _size, _attributes, _flags, _ret, _at)		\
+	"set: " _cmd " layer " _layer " gpa " _gpa " size " _size			\
 	" attributes " _attributes " flags " _flags " ret " _ret " at " _at "\n"
 
 #define CONVERT(_offset, _size, _attributes, _flags, _ret, _at)			\
@@ -105,28 +105,31 @@ TEST_F(trace, set_and_what_it_zaps)
 {
 	kma_set(self->vm, KMA_GPA, SZ_16K, KMA_PRIVATE);
 	assert_traced(self->nr, ZAP("0x100000000", "0x4000", "shared")
-		      SET("0", "0x100000000", "0x4000", "PRIVATE", "0x0", "0", "0x100004000"));
+		      SET("SET", "0", "0x100000000", "0x4000", "PRIVATE", "0x0", "0",
+			  "0x100004000"));
 	/* One page of it changes, which was private. */
 	kma_set(self->vm, KMA_GPA + SZ_4K, SZ_4K, 0);
 	assert_traced(self->nr, ZAP("0x100001000", "0x1000", "private")
-		      SET("0", "0x100001000", "0x1000", "0", "0x0", "0", "0x100002000"));
+		      SET("SET", "0", "0x100001000", "0x1000", "0", "0x0", "0", "0x100002000"));
 	kma_set(self->vm, KMA_GPA, SZ_4K, KMA_PRIVATE);
 	assert_traced(self->nr,
-		      SET("0", "0x100000000", "0x1000", "PRIVATE", "0x0", "0", "0x100001000"));
+		      SET("SET", "0", "0x100000000", "0x1000", "PRIVATE", "0x0", "0",
+			  "0x100001000"));
 	kma_set(self->vm, KMA_GPA + SZ_1M, SZ_4K, KMA_NO_ACCESS);
 	assert_traced(self->nr, ZAP("0x100100000", "0x1000", "private shared")
-		      SET("0", "0x100100000", "0x1000", "NR|NW|NX", "0x0", "0", "0x100101000"));
+		      SET("SET", "0", "0x100100000", "0x1000", "NR|NW|NX", "0x0", "0",
+			  "0x100101000"));
 }
 
 TEST_F(trace, set_of_a_layer)
 {
 	layers_set(self->vm, 5, KMA_GPA, SZ_4K, KMA_NX);
 	assert_traced(self->nr, ZAP("0x100000000", "0x1000", "private shared")
-		      SET("5", "0x100000000", "0x1000", "NX", "0x0", "0", "0x100001000"));
+		      SET("SET2", "5", "0x100000000", "0x1000", "NX", "0x0", "0", "0x100001000"));
 	layers_set_whole(self->vm, 15, KMA_NX);
 	assert_traced(self->nr, ZAP("0x0", "0x100000000", "private shared")
 		      ZAP("0x100001000", "0xfffffffeffffe000", "private shared")
-		      SET("15", "0x0", "0x0", "NX", "0x8", "0", "0xfffffffffffff000"));
+		      SET("SET2", "15", "0x0", "0x0", "NX", "0x8", "0", "0xfffffffffffff000"));
 }
 
 TEST_F(trace, resumable_set)
@@ -139,23 +142,25 @@ TEST_F(trace, resumable_set)
 
 	TEST_ASSERT_EQ(ioctl(self->vm->fd, KVM_SET_MEMORY_ATTRIBUTES_RESUMABLE, &attr), 0);
 	assert_traced(self->nr, ZAP("0x100000000", "0x2000", "shared")
-		      SET("0", "0x100000000", "0x2000", "PRIVATE", "0x0", "0", "0x100002000"));
+		      SET("RESUMABLE", "0", "0x100000000", "0x2000", "PRIVATE", "0x0", "0",
+			  "0x100002000"));
 }
 
 TEST_F(trace, set_that_is_refused)
 {
 	KMA_ASSERT_ERRNO(EINVAL, __kma_set(self->vm, KMA_GPA, SZ_4K, BIT(5) | KMA_NW));
 	assert_traced(self->nr,
-		      SET("0", "0x100000000", "0x1000", "NW|0x20", "0x0", "-22", "0x100000000"));
+		      SET("SET", "0", "0x100000000", "0x1000", "NW|0x20", "0x0", "-22",
+			  "0x100000000"));
 
 	kma_set(self->vm, KMA_GPA + SZ_8K, SZ_4K, KMA_PRIVATE);
 	forget();
 	LAYERS_ASSERT_FAILS(EINVAL, KMA_GPA + SZ_8K, self->vm, 3, KMA_GPA, SZ_16K, KMA_NX, 0);
 	assert_traced(self->nr,
-		      SET("3", "0x100000000", "0x4000", "NX", "0x0", "-22", "0x100002000"));
+		      SET("SET2", "3", "0x100000000", "0x4000", "NX", "0x0", "-22", "0x100002000"));
 	LAYERS_ASSERT_FAILS(EOPNOTSUPP, KMA_GPA, self->vm, 0, KMA_GPA, SZ_4K, 0, GMEM_ZERO);
 	assert_traced(self->nr,
-		      SET("0", "0x100000000", "0x1000", "0", "0x1", "-95", "0x100000000"));
+		      SET("SET2", "0", "0x100000000", "0x1000", "0", "0x1", "-95", "0x100000000"));
 }
 
 TEST_F(trace, batch_and_its_first_bad_entry)
@@ -206,11 +211,10 @@ TEST_F(trace, mappings_that_an_invalidation_spares)
 	nr = number_of(g.vm);
 	forget();
 	kvm_madvise(g.region->host_mem, KMA_SIZE, MADV_DONTNEED);
-	assert_traced(nr, "spare: gpa 0x100010000 size 0x20000 shared\n");
+	assert_traced(nr, "spare: gpa 0x100010000 size 0x20000 private\n");
 	kvm_vm_free(g.vm);
 }
 
-/* The module can be unloaded as soon as nobody traces it. */
 TEST_F(trace, nothing_is_seen_unless_somebody_looks)
 {
 	write_file(INSTANCE "/events/kvm_memattr/enable", "0");

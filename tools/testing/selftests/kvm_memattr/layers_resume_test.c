@@ -216,18 +216,20 @@ TEST_F_TIMEOUT(resume, what_was_set_before_shows_in_nothing, 300)
 TEST_F_TIMEOUT(resume, what_is_counted_is_what_was_set, 300)
 {
 	struct kvm_memory_attributes attr = attr_of(KMA_GPA, ROOM, KMA_NW);
-	u64 pages;
+	u64 pages, zapped;
 
 	stop_once(self->vm, &attr);
 	kma_set(self->vm, KMA_GPA, ROOM, 0);
 
 	attr = attr_of(KMA_GPA, ROOM, KMA_NW);
 	pages = kma_stat(&self->view, "pages_set");
+	zapped = kma_stat(&self->view, "pages_zapped");
 	alarm_each(PERIOD_US);
 	while (attr.size)
 		call(self->vm, &attr);
 	alarm_each(0);
 	TEST_ASSERT_EQ(kma_stat(&self->view, "pages_set") - pages, ROOM / PAGE_SIZE);
+	TEST_ASSERT_EQ(kma_stat(&self->view, "pages_zapped") - zapped, ROOM / PAGE_SIZE);
 }
 
 /* The others never stop, whatever they set. */
