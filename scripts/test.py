@@ -51,6 +51,9 @@ SHARES = (("kunit", "mainline"), ("attributes", "zap", "store"), ("rwx",), ())
 LIMIT = {"release": 300, "debug": 900}
 # Seconds for what has no program of its own: boot, the leak scan, unloading.
 SILENCE = {"release": 60, "debug": 300}
+# The same for the kernel's own start, which the emulation may hang, and how often it is tried.
+START_SILENCE = 90
+START_TRIES = 3
 KEEP_RUNS = 20
 
 # What the kernel prints when something is wrong with it, whatever the tests say.
@@ -261,6 +264,9 @@ class Boot:
         if variant == "debug":
             self.jobs.append(Job("leaks", "kmemleak: nothing leaked by " + about, "leak_scan"))
         self.outcomes = {}
+        # How often the kernel has hung before it came to our script, and whether it has come.
+        self.hung = 0
+        self.up = False
         self.done = False
         self.timed_out = False
         self.setup_error = []
@@ -291,7 +297,22 @@ class Boot:
             env["BOOT_PARAMS"] = "hugetlb_cma=1G " + env.get("BOOT_PARAMS", "")
         subprocess.run([TOP / "scripts" / "initramfs.sh", self.variant, self.folder, *programs],
                        check=True, env=env)
+        try:
+            self.start(env, report)
+            while self.timed_out and not self.up and self.hung < START_TRIES - 1:
+                self.hung += 1
+                self.timed_out = False
+                console = self.folder / "console.log"
+                kept = console.rename(self.folder / ("console-%d.log" % self.hung))
+                note("%s, %s: the kernel hung while it started, and is started again: %s"
+                     % (self.variant, self.state, kept))
+                self.start(env, report)
+        finally:
+            (self.folder / "initrd.cpio").unlink()
+
+    def start(self, env, report):
         output = self.folder / "output.log"
+        output.unlink(missing_ok=True)
         output.touch()
         qemu = subprocess.Popen([TOP / "scripts" / "boot.sh", self.variant, self.folder],
                                 stdin=subprocess.DEVNULL, env=env,
@@ -304,7 +325,6 @@ class Boot:
             if qemu.poll() is None:
                 qemu.kill()
             qemu.wait()
-            (self.folder / "initrd.cpio").unlink()
 
     def follow(self, stream, qemu, report):
         """Read what the guest writes until the machine is gone or has nothing
@@ -321,7 +341,7 @@ class Boot:
             elif ended:
                 return
             else:
-                allowed = SILENCE[self.variant]
+                allowed = SILENCE[self.variant] if self.up else START_SILENCE
                 if current is not None:
                     allowed += self.jobs[current].limit(self.variant)
                 if time.monotonic() - heard > allowed:
@@ -350,6 +370,9 @@ class Boot:
                     outcome.status not in (0, 4)
                     or any(text.lstrip().startswith("not ok") for text in outcome.lines))
                 return None
+            if word == "up":
+                self.up = True
+                return current
             if word == "done":
                 self.done = True
                 return current
@@ -669,10 +692,12 @@ def print_results(results):
 
 
 def print_retries(boots):
-    """What a program had to try again, which its cases do not show: each time it
-    prints a line "# retry: " with the reason."""
+    """What had to be tried again, which the cases do not show: a machine that hung before
+    anything ran in it, and what a program says in lines "# retry: " with the reason."""
     counts = {}
     for boot in boots:
+        if boot.hung:
+            counts["%s/%s start of the kernel" % (boot.variant, boot.state)] = boot.hung
         for number, outcome in boot.outcomes.items():
             tries = sum(line.startswith("# retry: ") for line in outcome.lines)
             if tries:
