@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * What a set costs depends on its own pages, and not on how much has been set
- * around them. The bounds are wide: what they are to catch is off by hundreds.
+ * around them. What mainline does for each page that is cleared takes 16 times as long.
  */
 #include <time.h>
 
 #include "kvm_memattr_guest.h"
 
-#define TIMES_SLOWER	30
+#define TIMES_SLOWER	8
 
 FIXTURE(cost) {
 	struct kvm_vm *vm;
@@ -43,6 +43,7 @@ static s64 set_pages(struct kvm_vm *vm, u64 gpa, int pages, s64 step, u64 attrib
 
 static void assert_not_slower(s64 ns, s64 than)
 {
+	printf("# figure: %ld ns a page, %ld ns at first\n", ns, than);
 	TEST_ASSERT(ns < than * TIMES_SLOWER, "%ld ns a page, %ld ns at first", ns, than);
 }
 
@@ -74,16 +75,19 @@ TEST_F(cost, page_of_a_large_private_range_costs_what_a_page_does)
 			  first);
 }
 
-/* Whether a hugepage is possible is known without a look at all of its pages. */
-TEST_F(cost, page_of_a_large_slot_costs_what_a_page_does)
+/*
+ * Each page is the first in its block, so that it decides about a hugepage: which of
+ * them are possible is known without a look at all of their pages.
+ */
+TEST_F(cost, page_that_decides_about_hugepages_costs_what_a_page_does)
 {
 	s64 first = set_pages(self->vm, KMA_GPA + SZ_2G, 64, PAGE_SIZE, KMA_PRIVATE);
+	u64 gpa = KMA_GPA + SZ_512M;
 
 	vm_userspace_mem_region_add(self->vm, VM_MEM_SRC_ANONYMOUS, KMA_GPA, KMA_SLOT,
 				    SZ_1G / PAGE_SIZE, 0);
-	assert_not_slower(set_pages(self->vm, KMA_GPA + SZ_512M, 64, 2 * PAGE_SIZE, KMA_PRIVATE),
-			  first);
-	assert_not_slower(set_pages(self->vm, KMA_GPA + SZ_512M, 64, 2 * PAGE_SIZE, 0), first);
+	assert_not_slower(set_pages(self->vm, gpa, 64, SZ_2M, KMA_PRIVATE), first);
+	assert_not_slower(set_pages(self->vm, gpa, 64, SZ_2M, 0), first);
 }
 
 TEST_HARNESS_MAIN
