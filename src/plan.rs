@@ -553,9 +553,9 @@ mod tests {
         };
         // The third page keeps hugepages from being possible.
         assert!(zapped(&[a, b], &[]));
-        let Some(c) = plan_on(&stored, 8, 9, Attrs::NONE) else {
-            return;
-        };
+        let c = plan_on(&stored, 8, 9, Attrs::NONE);
+        assert!(c.is_some());
+        let Some(c) = c else { return };
         assert!(zapped(&[a, b, c], &[range(0, 1), range(4, 5), range(8, 9)]));
         assert!(Plans::new(&[a, b, c]).is_some_and(|plans| plans.hull() == range(0, 9)));
         assert!(Plans::new(&[]).is_none());

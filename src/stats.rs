@@ -63,7 +63,8 @@ impl fmt::Display for Events {
             ("pages_zapped", &self.pages_zapped),
             ("pages_kept", &self.pages_kept),
         ] {
-            writeln!(f, "{name} {}", counter.get())?;
+            // Counts of pages may get that large.
+            writeln!(f, "{name} {}", counter.get() as u64)?;
         }
         Ok(())
     }
