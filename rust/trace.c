@@ -6,6 +6,12 @@
 #define CREATE_TRACE_POINTS
 #include "trace.h"
 
+static_assert(KVM_MEMORY_ATTRIBUTE_NR == 1 && KVM_MEMORY_ATTRIBUTE_NW == 2);
+static_assert(KVM_MEMORY_ATTRIBUTE_NX == 4 && KVM_MEMORY_ATTRIBUTE_PRIVATE == 8);
+static_assert(KVM_SET_MEMORY_ATTRIBUTES == 0x4020aed2);
+static_assert(KVM_SET_MEMORY_ATTRIBUTES2 == 0xc080aed2);
+static_assert(KVM_SET_MEMORY_ATTRIBUTES_RESUMABLE == 0xc020aed3);
+
 #define KMA_TRACE(_name, _what)						\
 bool kma_trace_##_name##_enabled(void)					\
 {									\

@@ -13,16 +13,17 @@
 #define kma_show_attributes(attributes)					\
 	(!(attributes) ? "0" :						\
 	 __print_flags(attributes, "|",					\
-		       { KVM_MEMORY_ATTRIBUTE_NR, "NR" },		\
-		       { KVM_MEMORY_ATTRIBUTE_NW, "NW" },		\
-		       { KVM_MEMORY_ATTRIBUTE_NX, "NX" },		\
-		       { KVM_MEMORY_ATTRIBUTE_PRIVATE, "PRIVATE" }))
+		       { 1, "NR" },					\
+		       { 2, "NW" },					\
+		       { 4, "NX" },					\
+		       { 8, "PRIVATE" }))
 
+/* As numbers, since userspace's parsers of formats don't know what _IOW() is made of. */
 #define kma_show_command(cmd)						\
 	__print_symbolic(cmd,						\
-			 { KVM_SET_MEMORY_ATTRIBUTES, "SET" },		\
-			 { KVM_SET_MEMORY_ATTRIBUTES2, "SET2" },	\
-			 { KVM_SET_MEMORY_ATTRIBUTES_RESUMABLE, "RESUMABLE" })
+			 { 0x4020aed2, "SET" },				\
+			 { 0xc080aed2, "SET2" },			\
+			 { 0xc020aed3, "RESUMABLE" })
 
 TRACE_EVENT(kvm_memattr_set,
 	    TP_PROTO(const struct kma_set_event *event),

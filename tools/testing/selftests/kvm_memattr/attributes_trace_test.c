@@ -215,6 +215,33 @@ TEST_F(trace, mappings_that_an_invalidation_spares)
 	kvm_vm_free(g.vm);
 }
 
+/* perf and trace-cmd print events by their formats, and know numbers and casts there. */
+TEST_F(trace, formats_are_what_parsers_know)
+{
+	static const char * const events[] = { "set", "batch", "convert", "zap", "spare" };
+	char path[128], *line = NULL;
+	size_t room = 0;
+	int prints = 0;
+
+	for (int i = 0; i < ARRAY_SIZE(events); i++) {
+		FILE *file;
+
+		snprintf(path, sizeof(path), INSTANCE "/events/kvm_memattr/kvm_memattr_%s/format",
+			 events[i]);
+		file = fopen(path, "r");
+		TEST_ASSERT(file, "cannot open %s: %s", path, strerror(errno));
+		while (getline(&line, &room, file) > 0) {
+			if (strncmp(line, "print fmt: ", strlen("print fmt: ")))
+				continue;
+			prints++;
+			TEST_ASSERT(!strstr(line, "sizeof") && !strstr(line, "KVM_"), "%s", line);
+		}
+		fclose(file);
+	}
+	free(line);
+	TEST_ASSERT_EQ(prints, ARRAY_SIZE(events));
+}
+
 TEST_F(trace, nothing_is_seen_unless_somebody_looks)
 {
 	write_file(INSTANCE "/events/kvm_memattr/enable", "0");
