@@ -159,7 +159,7 @@ class BenchBoot(test.Boot):
                          " ".join(["/tests/" + program] + names + [PROFILE_WORD] * profile),
                          program)
                 for (program, alone), names in programs.items()]
-        super().__init__("release", "bench", ["programs"], jobs, folder, None, False)
+        super().__init__("release", "bench", "programs", [], jobs, folder, None, False)
         self.clock = clock
         self.rows = rows
 
@@ -173,6 +173,7 @@ class BenchBoot(test.Boot):
     def run(self, report):
         os.environ["BOOT_CLOCK"] = self.clock
         test.SILENCE["release"] = SILENCE
+        test.START_SILENCE = SILENCE
         # The same addresses in each run.
         os.environ["BOOT_PARAMS"] = "norandmaps"
         super().run(report)
