@@ -7,7 +7,7 @@
 
 #include "kvm_memattr_guest.h"
 
-#define TIMES_SLOWER	8
+#define TIMES_SLOWER	12
 
 FIXTURE(cost) {
 	struct kvm_vm *vm;
