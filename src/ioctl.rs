@@ -72,6 +72,7 @@ use crate::{
 };
 use kernel::{
     prelude::*,
+    transmute::AsBytes,
     uaccess::{
         UserPtr,
         UserSlice, //
@@ -200,10 +201,7 @@ impl Refusal {
     /// Says where, and fails.
     fn tell(self, arg: UserPtr) -> Result {
         if let Some(at) = self.at {
-            let field = arg.wrapping_byte_add(ERROR_OFFSET);
-            UserSlice::new(field, size_of_val(&at))
-                .writer()
-                .write(&at)?;
+            write_back(arg, ERROR_OFFSET, &at)?;
         }
         Err(self.error)
     }
@@ -239,12 +237,7 @@ fn set(vm: &VmRef<'_>, arg: UserPtr) -> Result {
 
 fn set_resumable(vm: &VmRef<'_>, arg: UserPtr) -> Result {
     let raw = read(arg)?;
-    let write = |address: u64, size: u64| {
-        let range = [address, size];
-        UserSlice::new(arg, size_of_val(&range))
-            .writer()
-            .write(&range)
-    };
+    let write = |address: u64, size: u64| write_back(arg, 0, &[address, size]);
     let next = set_base(vm, uapi::SET_MEMORY_ATTRIBUTES_RESUMABLE, raw, |request| {
         // Where that isn't possible, it's better to know before anything is set.
         write(raw.address, raw.size)?;
@@ -329,10 +322,7 @@ fn set_batch(vm: &VmRef<'_>, arg: UserPtr) -> Result {
     trace::batch(vm.state.shared(), nr, ret, entry);
     done.or_else(|failure| {
         if let Some(entry) = failure.entry {
-            let field = arg.wrapping_byte_add(ERROR_INDEX);
-            UserSlice::new(field, size_of_val(&entry))
-                .writer()
-                .write(&entry)?;
+            write_back(arg, ERROR_INDEX, &entry)?;
         }
         Err(failure.error)
     })
@@ -443,16 +433,17 @@ impl<P: PageNumber> Answer<P> {
             raw.flags,
             self.next.raw() << PAGE_SHIFT,
         ];
-        let fields = arg.wrapping_byte_add(uapi::GET_ANSWER);
-        UserSlice::new(fields, size_of_val(&answer))
-            .writer()
-            .write(&answer)
+        write_back(arg, uapi::GET_ANSWER, &answer)
     }
 }
 
 fn get_supported(supported: Attrs, arg: UserPtr) -> Result {
-    let mask = supported.raw();
-    UserSlice::new(arg, size_of_val(&mask))
+    write_back(arg, 0, &supported.raw())
+}
+
+/// Writes to what userspace has passed, `offset` bytes in it.
+fn write_back<T: AsBytes>(arg: UserPtr, offset: usize, value: &T) -> Result {
+    UserSlice::new(arg.wrapping_byte_add(offset), size_of_val(value))
         .writer()
-        .write(&mask)
+        .write(value)
 }
