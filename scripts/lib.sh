@@ -124,19 +124,26 @@ write_file()
 	mv "$1.new.$$" "$1"
 }
 
+# take_lock NAME: until this shell ends, and all that have its file descriptor 9.
+take_lock()
+{
+	mkdir -p "$CACHE"
+	exec 9>"$CACHE/$1.lock"
+	if ! flock -n 9; then
+		say "waiting for another run that holds $CACHE/$1.lock"
+		flock 9
+	fi
+}
+
 # locked NAME COMMAND...: one at a time, for runs that share a cache.
 locked()
 {
 	local name=$1
 	shift
-	mkdir -p "$CACHE"
 	(
-		if ! flock -n 9; then
-			say "waiting for another run that holds $CACHE/$name.lock"
-			flock 9
-		fi
+		take_lock "$name"
 		"$@"
-	) 9>"$CACHE/$name.lock"
+	)
 }
 
 # quiet LOG WHAT COMMAND...: run with the output in LOG, and a sign of life each

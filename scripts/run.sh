@@ -21,11 +21,7 @@ quiet "$folder/cargo.log" "kvm-memattr" env RUSTFLAGS='-C target-feature=+crt-st
 
 # One at a time, as they use the same folder. Not by locked(), whose shell would not be
 # told to end.
-exec 9>"$CACHE/run-$variant.lock"
-if ! flock -n 9; then
-	say "waiting for another run that holds $CACHE/run-$variant.lock"
-	flock 9
-fi
+take_lock "run-$variant"
 
 cat > "$folder/jobs" <<'EOF'
 load_kvm && load_module kvm_memattr || { echo "@@status 1"; reboot -f; }
