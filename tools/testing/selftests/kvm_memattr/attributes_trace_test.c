@@ -27,18 +27,9 @@ static unsigned long number_of(struct kvm_vm *vm)
 	return nr;
 }
 
-static void write_file(const char *path, const char *text)
-{
-	FILE *file = fopen(path, "w");
-
-	TEST_ASSERT(file, "cannot open %s: %s", path, strerror(errno));
-	fputs(text, file);
-	TEST_ASSERT(!fclose(file), "cannot write '%s' to %s: %s", text, path, strerror(errno));
-}
-
 static void forget(void)
 {
-	write_file(INSTANCE "/trace", "");
+	kma_write_file(INSTANCE "/trace", "");
 }
 
 FIXTURE_SETUP(trace)
@@ -49,7 +40,7 @@ FIXTURE_SETUP(trace)
 	self->vm = vm_create_barebones_type(KVM_X86_SW_PROTECTED_VM);
 	self->nr = number_of(self->vm);
 	TEST_ASSERT(!mkdir(INSTANCE, 0700), "mkdir " INSTANCE ": %s", strerror(errno));
-	write_file(INSTANCE "/events/kvm_memattr/enable", "1");
+	kma_write_file(INSTANCE "/events/kvm_memattr/enable", "1");
 }
 
 /* In the parent, so that a test that fails leaves nobody who traces. */
@@ -244,7 +235,7 @@ TEST_F(trace, formats_are_what_parsers_know)
 
 TEST_F(trace, nothing_is_seen_unless_somebody_looks)
 {
-	write_file(INSTANCE "/events/kvm_memattr/enable", "0");
+	kma_write_file(INSTANCE "/events/kvm_memattr/enable", "0");
 	kma_set(self->vm, KMA_GPA, SZ_4K, KMA_PRIVATE);
 	assert_traced(self->nr, "");
 }

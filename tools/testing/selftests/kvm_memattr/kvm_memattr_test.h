@@ -232,6 +232,16 @@ static inline void kma_assert_runs(const struct kma_view *view, const char *want
 	snprintf(_buf, sizeof(_buf), "0x%016llx 0x%llx 0x8 PRIVATE\n",		\
 		 (unsigned long long)(_gpa), (unsigned long long)(_size))
 
+/* Replaces what a file of the kernel's has. */
+static inline void kma_write_file(const char *path, const char *text)
+{
+	FILE *file = fopen(path, "w");
+
+	TEST_ASSERT(file, "cannot open %s: %s", path, strerror(errno));
+	fputs(text, file);
+	TEST_ASSERT(!fclose(file), "cannot write '%s' to %s: %s", text, path, strerror(errno));
+}
+
 /* For pages of 1 GiB, which have to be asked for and given back. */
 #define KMA_GIANT_POOL	"/sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages"
 
