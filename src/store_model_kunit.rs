@@ -128,6 +128,25 @@ impl Model {
         Ok(())
     }
 
+    /// Is that the [`extent`](AttrStore::extent) of a tree that has these attributes? It reaches no
+    /// further than it takes for the last entry, unless that's the only one, and has been one slot of
+    /// a larger tree.
+    fn reaches(&self, extent: Option<(u64, u32)>) -> bool {
+        let mut entries = (0..self.runs.len()).filter(|i| self.runs[*i].1 != self.default);
+        let (first, last) = (entries.next(), entries.next_back());
+        let Some(first) = first else {
+            return extent.is_none();
+        };
+        let end = self.run_end(self.runs[last.unwrap_or(first)].0);
+        let Some((covered, order)) = extent else {
+            return false;
+        };
+        let only = last.is_none() && self.runs[first].0 == 0;
+        let needed = (end - 1).checked_ilog2().unwrap_or(0);
+        let least = order == needed - needed % CHUNK_SHIFT && (covered == 0) == (end == 1);
+        least || only && end == 1 << order
+    }
+
     /// What a tree must consist of that has these attributes, covers pages up to `covered`, and has a
     /// topmost node of `order`.
     fn usage(&self, (covered, order): (u64, u32)) -> Usage {
@@ -380,15 +399,10 @@ impl Pair {
     }
 
     fn check_shape(&self) -> Result {
-        let usage = self.store.usage();
-        same(
-            usage
-                == self
-                    .store
-                    .extent()
-                    .map_or(Usage::default(), |e| self.model.usage(e)),
-            "shape of the tree",
-        )
+        let extent = self.store.extent();
+        same(self.model.reaches(extent), "height of the tree")?;
+        let usage = extent.map_or(Usage::default(), |e| self.model.usage(e));
+        same(self.store.usage() == usage, "shape of the tree")
     }
 }
 
