@@ -177,6 +177,13 @@ static inline void bench_drain(void)
 	bench_sleeps_known = false;
 }
 
+/* Where the next report is of a part of it: how often it slept in that. */
+static inline void bench_slept(u64 times)
+{
+	bench_sleeps = times;
+	bench_sleeps_known = true;
+}
+
 static inline void bench_report(const char *row, const char *size,
 				enum bench_side side, s64 cost, u64 operations)
 {

@@ -140,11 +140,15 @@ static void pages_of(struct bench_vms *vms, const char *set, const char *clear,
 static void restrict_pages(struct kvm_vm *vm, enum bench_side side)
 {
 	const u64 word = side == BENCH_MODULE ? KMA_NW : KMA_PRIVATE;
-	u64 set = 0, clear = 0, gpa = KMA_GPA + SZ_1M;
+	u64 set = 0, clear = 0, set_slept = 0, clear_slept = 0;
+	u64 gpa = KMA_GPA + SZ_1M;
 
 	bench_drain();
 	for (int i = 0; i < SINGLE_PAGES; i++, gpa += SINGLE_STEP) {
+		u64 before = bench_sleeps_now();
+
 		set += bench_set("restrict_page", side, vm, gpa, PAGE_SIZE, word);
+		set_slept += bench_sleeps_now() - before;
 		if (side == BENCH_MODULE) {
 			struct kma_view view = kma_view_of(vm);
 			char want[64];
@@ -153,11 +157,15 @@ static void restrict_pages(struct kvm_vm *vm, enum bench_side side)
 			kma_assert_runs(&view, want);
 		}
 		bench_check(vm, gpa, PAGE_SIZE, side == BENCH_MAINLINE, false);
+		before = bench_sleeps_now();
 		clear += bench_set("grant_page", side, vm, gpa, PAGE_SIZE, 0);
+		clear_slept += bench_sleeps_now() - before;
 		bench_check(vm, gpa, PAGE_SIZE, false, false);
 	}
+	bench_slept(set_slept);
 	if (bench_wanted("restrict_page"))
 		bench_report("restrict_page", "4K", side, set, SINGLE_PAGES);
+	bench_slept(clear_slept);
 	if (bench_wanted("grant_page"))
 		bench_report("grant_page", "4K", side, clear, SINGLE_PAGES);
 }
