@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 
 #include "kvm_memattr_guest.h"
+#include "kvm_memattr_layers.h"
 #include "kvm_memattr_module.h"
 #include "kvm_memattr_runs.h"
 
@@ -290,15 +291,13 @@ static struct timespec phase_begins(struct tib *t)
 	return now;
 }
 
-/* A phase of sets has ended: t->want is what there is to be. */
-static void phase_ends(struct tib *t, const char *phase, struct timespec began)
+/* What it has taken. */
+static void phase_is_measured(struct tib *t, const char *phase, struct timespec began)
 {
 	struct timespec took = timespec_elapsed(began);
 	struct holds holds = longest_holds();
 
 	assert_no_lockup(t->kmsg, phase);
-	kma_assert_run_list(&t->view, &t->want, phase);
-
 	if (has_lock_stat())
 		printf("# figure: %s: longest hold of slots_lock %.0f us, of mmu_lock %.0f us\n",
 		       phase, holds.slots_lock, holds.mmu_lock);
@@ -307,6 +306,13 @@ static void phase_ends(struct tib *t, const char *phase, struct timespec began)
 		       timespec_to_ns(took) / 1000000);
 	t->longest.slots_lock = max(t->longest.slots_lock, holds.slots_lock);
 	t->longest.mmu_lock = max(t->longest.mmu_lock, holds.mmu_lock);
+}
+
+/* A phase of sets has ended: t->want is what there is to be. */
+static void phase_ends(struct tib *t, const char *phase, struct timespec began)
+{
+	phase_is_measured(t, phase, began);
+	kma_assert_run_list(&t->view, &t->want, phase);
 }
 
 /* One set as a phase, after which there are no runs, or this one. */
@@ -462,6 +468,65 @@ static void set_every_other_page(struct tib *t)
 TEST_F_TIMEOUT(fair, every_other_page_of_a_gib_is_set_and_all_of_it_cleared, 1200)
 {
 	try_to_be_fair(self, set_every_other_page);
+}
+
+/* One page in each stretch of a quarter of the TiB, a batch for each quarter. */
+#define BATCHES		4
+
+static void batch_all_quarters(struct tib *t, u64 attributes, const char *phase)
+{
+	static struct kvm_memory_attributes_entry entries[BATCH_MOST];
+	const u64 stride = TIB / BATCHES / BATCH_MOST;
+	struct timespec began = phase_begins(t);
+
+	t->want.nr = 0;
+	for (u64 n = 0; n < BATCHES; n++) {
+		for (u64 i = 0; i < BATCH_MOST; i++) {
+			u64 gpa = (n * BATCH_MOST + i) * stride + i * 37 % 8192 * PAGE_SIZE;
+
+			entries[i] = layers_entry(0, gpa, PAGE_SIZE, attributes, KMA_PRIVATE);
+			if (attributes)
+				kma_run_add(&t->want, gpa, PAGE_SIZE);
+		}
+		layers_batch(t->memory.vm, entries, BATCH_MOST);
+	}
+	phase_ends(t, phase, began);
+}
+
+static void batch_scattered_pages(struct tib *t)
+{
+	batch_all_quarters(t, KMA_PRIVATE, "batches of scattered pages to private");
+	batch_all_quarters(t, 0, "batches of scattered pages to shared");
+}
+
+TEST_F_TIMEOUT(fair, pages_all_over_a_tib_are_set_by_batches, 600)
+{
+	try_to_be_fair(self, batch_scattered_pages);
+}
+
+static void restrict_as_a_phase(struct tib *t, u64 gpa, u64 size, u64 attributes,
+				const char *phase)
+{
+	struct timespec began = phase_begins(t);
+
+	set(t, gpa, size, attributes, phase);
+	phase_is_measured(t, phase, began);
+	layers_assert(t->memory.vm, LAYERS_UNION, gpa, size, attributes);
+}
+
+static void restrict_and_grant(struct tib *t)
+{
+	restrict_as_a_phase(t, 0, TIB, KMA_NW, "1 TiB to NW");
+	restrict_as_a_phase(t, PAGE_SIZE, TIB - 2 * PAGE_SIZE, KMA_NW | KMA_NX,
+			    "1 TiB less a page at both ends to NW and NX");
+	restrict_as_a_phase(t, PAGE_SIZE, TIB - 2 * PAGE_SIZE, KMA_NW,
+			    "1 TiB less a page at both ends to NW");
+	restrict_as_a_phase(t, 0, TIB, 0, "1 TiB to all rights");
+}
+
+TEST_F_TIMEOUT(fair, rights_to_a_tib_are_taken_and_given, 600)
+{
+	try_to_be_fair(self, restrict_and_grant);
 }
 
 TEST_HARNESS_MAIN
