@@ -228,6 +228,10 @@ check()
 			printf '!!! checkpatch.pl --strict: %s\n' "$(basename "$path")" >&2
 			bad=1
 		fi
+		if grep -q '^# ' "$path"; then
+			printf '!!! what git leaves of a rebase: %s\n' "$(basename "$path")" >&2
+			bad=1
+		fi
 	done < <(patch_paths)
 	lines=$(count_lines)
 	printf 'series: %d patches, %d added lines in .c and .h (at most %d)\n' \
