@@ -221,7 +221,7 @@ def plain(value):
 
 def ratio(mainline, module):
     """Of the figures as they are printed, so that anybody can work it out again."""
-    if not mainline or not module or float(mainline) < 0 or float(module) < 0:
+    if not mainline or not module or float(mainline) <= 0 or float(module) < 0:
         return ""
     if float(module) == 0:
         return "inf"

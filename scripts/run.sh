@@ -55,5 +55,14 @@ trap - EXIT
 status=$(sed -n 's/^@@status \([0-9]*\).*/\1/p' "$folder/output.log")
 [ -n "$status" ] || die "the host went down before the demo ended" \
 	"the host's console: $folder/console.log" "QEMU's own output: $folder/qemu.log"
+PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$TOP/scripts python3 - "$folder/console.log" <<'EOF' ||
+import sys
+import test
+
+for line in open(sys.argv[1], errors="replace"):
+    if test.SPLAT.search(line):
+        sys.exit("the kernel said: " + line)
+EOF
+	die "the kernel complained while the demo ran" "the host's console: $folder/console.log"
 [ "$status" -eq 0 ] || printf '!!! the demo failed; the host'"'"'s console: %s\n' "$folder/console.log" >&2
 exit "$status"

@@ -67,7 +67,8 @@ SPLAT = re.compile(
     r"|general protection fault|unable to handle|Kernel panic|Bad page (?:state|map)"
     r"|kmemleak: \d+ new suspected|Rust panic|rust_kernel: panicked|rust_panic|DEBUG_LOCKS_WARN_ON"
     r"|scheduling while atomic|Out of memory: Killed|double free|stack-protector"
-    r"|Objects remaining|tainted by a (?:crash|warning)")
+    r"|Objects remaining|tainted by a (?:crash|warning)|unchecked MSR access error"
+    r"|page allocation failure|nobody cared|Memory cgroup out of memory")
 
 
 class Problem(Exception):
@@ -537,8 +538,10 @@ class Judge:
 
     def kernel_log(self):
         """Each first splat of a job is a case that failed; so is one between jobs."""
-        path = self.boot.folder / "console.log"
-        text = path.read_text(errors="replace") if path.exists() else ""
+        # Those of starts that hung come first.
+        consoles = sorted(self.boot.folder.glob("console-*.log"))
+        consoles.append(self.boot.folder / "console.log")
+        text = "".join(path.read_text(errors="replace") for path in consoles if path.exists())
         current, seen = None, set()
         for number, outcome in self.boot.outcomes.items():
             if outcome.status is not None and "@@end %d" % number not in text \
@@ -711,10 +714,27 @@ def git(*words):
                           stderr=subprocess.DEVNULL).stdout
 
 
+def host_source():
+    """The source of the host kernel in the cache, with changes that are not committed:
+    what says which it is, and words for the reader."""
+    def git_there(*words):
+        return subprocess.run(["git", "-C", CACHE / "linux", *words], check=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
+
+    try:
+        tree, changes = git_there("rev-parse", "HEAD^{tree}"), git_there("diff", "HEAD")
+        base = git_there("log", "-1", "--format=%s", "base").decode().strip()
+        patches = git_there("rev-list", "--count", "base..HEAD").decode().strip()
+    except (OSError, subprocess.CalledProcessError):
+        return b"", "none yet"
+    return tree + changes, "%s, %s patches, tree %s%s" % (
+        base, patches, tree.decode()[:12], " with changes" if changes else "")
+
+
 def tree_of_today():
     """What a run is about: a hash of all files of the checkout as they are, committed
-    or not, less those that no result depends on, and the commit for the reader.
-    Empty where the checkout is not git's."""
+    or not, less those that no result depends on, and of the host kernel's source, and
+    the commit for the reader. Empty where the checkout is not git's."""
     try:
         names = git("ls-files", "-z", "--cached", "--others", "--exclude-standard").split(b"\0")
         commit = git("describe", "--always", "--dirty", "--abbrev=12").decode().strip()
@@ -727,6 +747,7 @@ def tree_of_today():
             continue
         digest.update(b"%s\0%d\0" % (name, path.stat().st_mode & 0o111))
         digest.update(hashlib.sha256(path.read_bytes()).digest())
+    digest.update(host_source()[0])
     return {"hash": digest.hexdigest(), "commit": commit}
 
 
@@ -814,9 +835,13 @@ def run(args):
     variants = choose(args.variant, VARIANTS, "variant")
     if args.program:
         jobs, args.tests = only(args.program, jobs)
+    else:
+        # What a run of groups is about is this tree's own.
+        for other in ("MODULE_DIR", "KVM_DIR"):
+            os.environ.pop(other, None)
     groups = choose(args.tests, groups_of(jobs), "test group")
-    tree = tree_of_today()
     prepare(variants, args.module_dir)
+    tree = tree_of_today()
 
     results_folder = PROGRAM_RESULTS if args.program else RESULTS
     folder = results_folder / time.strftime("%Y%m%d-%H%M%S-{}".format(os.getpid()))
@@ -844,6 +869,7 @@ def run(args):
                                                    boot.folder / "console.log",
                                                    boot.folder / "output.log"))
     print_retries(boots)
+    print("# host kernel: " + host_source()[1])
     if not args.control and not args.module_dir and not args.program:
         if tree["hash"] != tree_of_today()["hash"]:
             note("the tree has changed while the tests ran: the results are kept as of none")

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
 """Hold the testing map in Documentation/testing.rst against the last test run: each
-row names tests, each of them ran and passed on each kernel that it is for, each errno
-of the API's tables has a row that names it and its command, and so has each run with KVM
-in another mode. Says what ran on which kernel, and of which tree that was. Part of make
-check.
+row names tests, each of them ran and passed on each kernel that it is for, nothing else
+of that run has failed either (the kernel's log, say), each errno of the API's tables
+has a row that names it and its command, and so has each run with KVM in another mode.
+Says what ran on which kernel, and of which tree that was. Part of make check.
 
 A test is "program: case", or "program mode: case" for the run in a mode. In all of it *
 stands for anything; one in the program's part stands for each of the runs that it can.
@@ -172,6 +172,10 @@ def main():
             if re.fullmatch(ERRNO, errno) and (section, errno) not in named:
                 wrong.append("no row of the testing map is about %s: %s (%s)"
                              % (section, errno, plain(row[1])))
+
+    for variant, statuses in ran.status.items():
+        wrong += ["%s failed on the %s kernel" % (name, variant)
+                  for name, status in statuses.items() if status == test.FAIL]
 
     runs = {name.split(":")[0] for name in mapped}
     wrong += ["no row of the testing map names the run %s" % run for run in programs
