@@ -29,6 +29,7 @@ mod store;
 mod trace;
 mod transaction;
 mod vm;
+mod waited;
 mod word;
 mod zap;
 

@@ -93,11 +93,11 @@ fn set_locked(
     let plan = plan(vm, &slots, range, change).map_err(|(error, at)| Failure { error, at })?;
     let Some(plan) = plan else {
         vm.state.shared().stats.set_unchanged();
-        release(vm, slots, false, change.denies());
+        release(vm, slots, range, false, change.denies());
         return Ok(range.end());
     };
     let plans = Plans::one(&plan);
-    let stopped = carry_out(vm, slots, plans, change.denies(), resumable);
+    let stopped = carry_out(vm, slots, plans, range, change.denies(), resumable);
     let stopped = stopped.map_err(|error| Failure {
         error,
         at: range.start(),
@@ -130,6 +130,7 @@ pub(crate) fn set_batch(vm: &VmRef<'_>, batch: &Batch) -> Result<(), BatchFailur
     let pieces = batch.pieces()?;
     let mut plans = KVVec::with_capacity(pieces.len(), GFP_KERNEL_ACCOUNT)?;
     let denies = pieces.iter().any(|piece| piece.change.denies());
+    let hull = hull(&pieces).ok_or(EINVAL)?;
 
     let slots = vm.kvm.lock_slots();
     for piece in &pieces {
@@ -142,11 +143,17 @@ pub(crate) fn set_batch(vm: &VmRef<'_>, batch: &Batch) -> Result<(), BatchFailur
     }
     let Some(plans) = Plans::new(&plans) else {
         vm.state.shared().stats.set_unchanged();
-        release(vm, slots, false, denies);
+        release(vm, slots, &hull, false, denies);
         return Ok(());
     };
-    carry_out(vm, slots, plans, denies, false)?;
+    carry_out(vm, slots, plans, &hull, denies, false)?;
     Ok(())
+}
+
+/// The smallest range that has all pieces, which are in order.
+fn hull(pieces: &[Piece]) -> Option<GfnRange> {
+    let (first, last) = (pieces.first()?, pieces.last()?);
+    GfnRange::new(first.range.start(), last.range.end())
 }
 
 /// The failure of a batch of which some page would end up with what it can't have.
@@ -198,8 +205,8 @@ fn plan(
     Plan::new(range, change, &stored, policy).map_err(|at| (EINVAL, at))
 }
 
-/// Does what's planned, of a request that `denies` something or not. Answers where it has stopped if a
-/// signal has ended it, which may happen to a single plan that is `resumable`.
+/// Does what's planned, of a request for `range` that `denies` something or not. Answers where it has
+/// stopped if a signal has ended it, which may happen to a single plan that is `resumable`.
 ///
 /// # Errors
 ///
@@ -208,6 +215,7 @@ fn carry_out(
     vm: &VmRef<'_>,
     slots: SlotsGuard<'_>,
     plans: Plans<'_>,
+    range: &GfnRange,
     denies: bool,
     resumable: bool,
 ) -> Result<Option<Gfn>> {
@@ -215,7 +223,7 @@ fn carry_out(
     let (store, stats) = (&shared.store, &shared.stats);
 
     let mut reserved = store.reserve(&slots, plans)?;
-    if plans.iter().any(|plan| plan.change().is_layered()) {
+    if plans.iter().any(|plan| plan.change().sets_layered()) {
         vm.state.set_layered();
     }
     let mut stopped = None;
@@ -229,20 +237,21 @@ fn carry_out(
     let done = shortened.as_ref().map_or(plans, Plans::one);
     AttrStore::commit(reserved, &zapped);
     post::finish(zapped, &done, store, vm.state.is_layered());
-    release(vm, slots, plans.restricts(), denies);
+    release(vm, slots, range, plans.restricts(), denies);
 
     let pages = (0..done.nr()).map(|n| done.piece(n).0.nr_pages());
     stats.set(pages.sum());
     Ok(stopped)
 }
 
-/// Ends a request, after which nobody uses a right that it asked to be taken away: it waits if it has
-/// taken away one (`restricts`), or if it `denies` what another request may just have taken away, whose
-/// wait isn't over.
-fn release(vm: &VmRef<'_>, slots: SlotsGuard<'_>, restricts: bool, denies: bool) {
-    let wait = restricts || denies && vm.state.is_waited();
+/// Ends a request for `range`, after which nobody uses a right to it that it asked to be taken away: it
+/// waits if it has taken away one (`restricts`), or if it `denies` what another request may just have
+/// taken away, whose wait isn't over.
+fn release(vm: &VmRef<'_>, slots: SlotsGuard<'_>, range: &GfnRange, restricts: bool, denies: bool) {
+    let waited = &vm.state.waited;
+    let wait = restricts || denies && waited.has(&slots, range);
     // Counted under slots_lock: who takes it next knows.
-    let waiting = wait.then(|| vm.state.wait());
+    let waiting = wait.then(|| waited.wait(&slots, range));
     drop(slots);
 
     if waiting.is_some() {

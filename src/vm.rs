@@ -29,16 +29,15 @@ use crate::{
         AttrStore,
         Exclusive, //
     },
+    waited::Waited,
     word::Word, //
 };
 use kernel::{
     prelude::*,
     sync::{
         atomic::{
-            Acquire,
             Atomic,
-            Relaxed,
-            Release, //
+            Relaxed, //
         },
         Arc,
         SetOnce, //
@@ -69,19 +68,9 @@ pub(crate) struct Vm {
     in_place: Atomic<i32>,
     /// Has anything been set in a layer other than the base layer? Never unset.
     layered: Atomic<i32>,
-    /// How many requests wait for accesses of KVM's own that may still use what they have denied.
-    waiting: Atomic<i32>,
+    /// What requests have denied that wait for accesses of KVM's own.
+    pub(crate) waited: Waited,
     _alive: Alive,
-}
-
-/// A request that waits for accesses. It's over when this is dropped.
-#[must_use = "the wait is over when it's dropped"]
-pub(crate) struct Waiting<'a>(&'a Atomic<i32>);
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Release);
-    }
 }
 
 impl Vm {
@@ -107,7 +96,7 @@ impl Vm {
             folder: SetOnce::new(),
             in_place: Atomic::new(0),
             layered: Atomic::new(0),
-            waiting: Atomic::new(0),
+            waited: Waited::new(),
             _alive: alive,
         };
         Ok(KBox::new(vm, GFP_KERNEL_ACCOUNT)?)
@@ -127,18 +116,6 @@ impl Vm {
     /// Says that something is set in a layer other than the base layer. slots_lock is held.
     pub(crate) fn set_layered(&self) {
         self.layered.store(1, Relaxed);
-    }
-
-    /// Counts a request that is going to wait for accesses. slots_lock is held.
-    pub(crate) fn wait(&self) -> Waiting<'_> {
-        self.waiting.add(1, Relaxed);
-        Waiting(&self.waiting)
-    }
-
-    /// Does a request wait for accesses? slots_lock is held.
-    pub(crate) fn is_waited(&self) -> bool {
-        // If not, all that have waited have seen the last of these accesses.
-        self.waiting.load(Acquire) != 0
     }
 
     /// The store and the counters.

@@ -778,6 +778,74 @@ TEST_F(paravirt, nobody_returns_before_what_was_denied_by_steps_has_ended)
 	nobody_returns(&self->g, 3);
 }
 
+#define GRANTED_PAGE	14
+/* In microseconds: what never waits has returned long before, what waits never does. */
+#define RETURNED_US	5000000
+
+static int ask_for_all_rights(struct kvm_vm *vm, u64 gpa)
+{
+	return __kma_set(vm, gpa, PAGE_SIZE, 0);
+}
+
+static int ask_to_clear_a_layer(struct kvm_vm *vm, u64 gpa)
+{
+	struct kvm_memory_attributes2 attr = {
+		.flags = KVM_SET_MEMORY_ATTRIBUTES2_WHOLE_LAYER,
+		.layer = 1,
+	};
+
+	return ioctl(vm->fd, KVM_SET_MEMORY_ATTRIBUTES2, &attr);
+}
+
+/*
+ * While a request waits for an access, one that only gives rights returns. So does one
+ * that leaves a restriction, if that is of pages that nobody waits for.
+ */
+TEST_F(paravirt, requests_that_only_give_rights_do_not_wait)
+{
+	const struct asker all[] = {
+		{ .name = "some rights", .ask = ask_as_before },
+		{ .name = "nothing new", .ask = ask_as_before },
+		{ .name = "nothing new, by a batch", .ask = ask_in_a_batch },
+		{ .name = "all rights", .ask = ask_for_all_rights },
+		{ .name = "a layer cleared", .ask = ask_to_clear_a_layer },
+	};
+	struct rwx_guest *g = &self->g;
+	struct asker waits = { .name = "a set", .ask = ask_as_before, .vm = g->vm,
+			       .gpa = rwx_gpa(g, ASKED_PAGE) };
+	int uffd = slow_page(g);
+	pthread_t vcpu_thread;
+
+	rwx_set(g, GRANTED_PAGE, 1, KMA_NO_ACCESS);
+	TEST_ASSERT(!ask_in_another_layer(g->vm, rwx_gpa(g, GRANTED_PAGE + 2)), "%s",
+		    strerror(errno));
+	own_issue(g, do_wrmsr, MSR_KVM_WALL_CLOCK_NEW, rwx_gpa(g, SLOW_PAGE), 0);
+	kvm_pthread_create(&vcpu_thread, NULL, finish_thread, g);
+	await_want_of_slow_page(uffd);
+	kvm_pthread_create(&waits.thread, NULL, ask_thread, &waits);
+	while (!is_denied(g->vm, waits.gpa))
+		usleep(1000);
+
+	for (int i = 0; i < ARRAY_SIZE(all); i++) {
+		struct asker asker = all[i];
+
+		asker.vm = g->vm;
+		asker.gpa = rwx_gpa(g, GRANTED_PAGE);
+		kvm_pthread_create(&asker.thread, NULL, ask_thread, &asker);
+		for (int us = 0; !READ_ONCE(asker.done); us += 1000) {
+			TEST_ASSERT(us < RETURNED_US, "%s: waits", asker.name);
+			usleep(1000);
+		}
+		kvm_pthread_join(asker.thread, NULL);
+	}
+	TEST_ASSERT(!READ_ONCE(waits.done), "nothing was waited for");
+
+	provide_slow_page(g, uffd);
+	kvm_pthread_join(vcpu_thread, NULL);
+	kvm_pthread_join(waits.thread, NULL);
+	close(uffd);
+}
+
 #define PREEMPTED_PAGE	1
 
 static u64 do_wait(u64 a, u64 b, u64 c)
