@@ -77,7 +77,13 @@ impl<T: Send + Sync + 'static> Folder<T> {
 
         let parent = parent.map_or(ptr::null_mut(), |parent| {
             // SAFETY: The name is a valid string.
-            unsafe { bindings::kma_debugfs_lookup(parent.as_char_ptr()) }
+            let found = unsafe { bindings::kma_debugfs_lookup(parent.as_char_ptr()) };
+            // Without it there's no folder, rather than one at the root.
+            if found.is_null() {
+                ENOENT.to_ptr()
+            } else {
+                found
+            }
         });
         // SAFETY: The name is a valid string, and the parent is a folder that was looked up, an
         // error pointer, which is passed on, or NULL, which is the root.

@@ -261,9 +261,7 @@ impl ValueXArray {
             // What's there is a slot of its own, or more than one. The node keeps the path to it: it
             // isn't empty, and stays so if nothing is stored that empties it before this is stored.
             if hold && slot.value.is_none() && !slot.reserved {
-                // SAFETY: There's one such entry, always.
-                let reservation = unsafe { bindings::kma_xa_zero_entry() };
-                self.lock().set_entry(index, found, reservation);
+                self.lock().set_entry(index, found, reservation());
             }
             return Ok(());
         }
@@ -301,7 +299,7 @@ impl ValueXArray {
                 if state.load().is_null() {
                     // SAFETY: The lock is held.
                     // INVARIANT: A reservation, where there's nothing.
-                    unsafe { xas_store(state.as_ptr(), bindings::kma_xa_zero_entry()) };
+                    unsafe { xas_store(state.as_ptr(), reservation()) };
                 }
             }
             if !state.allocate() {
@@ -316,8 +314,6 @@ impl ValueXArray {
         let Some(order) = slot.order.filter(|order| *order > 0) else {
             return Ok(());
         };
-        // SAFETY: There's one such entry, always.
-        let reservation = || unsafe { bindings::kma_xa_zero_entry() };
         let entry = slot.value.map_or_else(reservation, mk_value);
         let mut state = State::new(self, index, order - CHUNK_SHIFT);
         // SAFETY: The state is for an order one level below the block's, which is what
@@ -554,8 +550,7 @@ impl Locked<'_> {
             unsafe { ((*node).count, u32::from((*node).shift), (*node).slots[0]) };
         if count == 1 && (to_node(first).is_some() || (shift == 0 && !first.is_null())) {
             let second = 1 << shift;
-            // SAFETY: There's one such entry, always.
-            self.set_entry(second, shift, unsafe { bindings::kma_xa_zero_entry() });
+            self.set_entry(second, shift, reservation());
             self.set_entry(second, shift, ptr::null_mut());
         }
     }
@@ -757,6 +752,13 @@ const INTERNAL: usize = 2;
 #[inline]
 fn is_internal(entry: *mut c_void) -> bool {
     entry as usize & 3 == INTERNAL
+}
+
+/// The entry of a reservation.
+#[inline]
+fn reservation() -> *mut c_void {
+    // SAFETY: There's one such entry, always.
+    unsafe { bindings::kma_xa_zero_entry() }
 }
 
 /// Is it the entry of a reservation?

@@ -7,8 +7,8 @@
 //! store says so. Faults of userspace wait for the invalidate lock meanwhile, faults of guests are
 //! retried. A signal may stop the work on contents, at a page: what's before it is converted then.
 //!
-//! Locks are taken in the order: 1. the invalidate lock, 2. mmu_lock, 3. the store's own. slots_lock
-//! isn't taken: as long as the invalidate lock is held, the file's memslots stay. There's no huge-page
+//! Locks are taken in the order: 1. the invalidate lock, 2. a folio's, 3. mmu_lock, 4. the store's own,
+//! the last three one at a time. slots_lock isn't taken: as long as the invalidate lock is held, the file's memslots stay. There's no huge-page
 //! state to bring up to date, as a guest_memfd has no hugepages.
 
 #![deny(unsafe_code)]

@@ -150,7 +150,7 @@ pub(crate) enum Rejection {
 
 fn check_attrs(raw: u64, supported: Attrs) -> Result<Attrs, Rejection> {
     let attrs = Attrs::from_raw(raw);
-    if !attrs.is_within(supported) {
+    if !supported.contains(attrs) {
         return Err(Rejection::UnsupportedAttributes);
     }
     if !attrs.is_valid() {
@@ -232,10 +232,10 @@ impl SetRequest {
         let layer = Layer::new(raw.layer).ok_or(Rejection::Layer)?;
         let supported = layer.supported(supported);
         let (mask, attrs) = (Attrs::from_raw(raw.mask), Attrs::from_raw(raw.attributes));
-        if !mask.is_within(supported) || !attrs.is_within(supported) {
+        if !supported.contains(mask) || !supported.contains(attrs) {
             return Err(Rejection::UnsupportedAttributes);
         }
-        if mask == Attrs::NONE || !attrs.is_within(mask) {
+        if mask == Attrs::NONE || !mask.contains(attrs) {
             return Err(Rejection::Mask);
         }
         // With none or all of the restrictions that stay as they are: if no page can have either, it
@@ -402,7 +402,7 @@ mod tests {
         assert!(r.is_ok_and(|r| r.range().start() == Gfn::new(1)));
         assert!(r.is_ok_and(|r| r.range().end() == Gfn::new(3)));
         assert!(r.is_ok_and(|r| r.change().apply(Word::NONE) == Word::PRIVATE));
-        assert!(r.is_ok_and(|r| r.change().sets_private() && !r.change().is_layered()));
+        assert!(r.is_ok_and(|r| r.change().sets_private() && !r.change().sets_layered()));
     }
 
     #[test]
@@ -573,8 +573,8 @@ mod tests {
             attributes,
             ..OK2
         };
-        assert!(set2(raw(15, 2)).is_ok_and(|r| r.change().is_layered()));
-        assert!(set2(raw(0, 2)).is_ok_and(|r| !r.change().is_layered()));
+        assert!(set2(raw(15, 2)).is_ok_and(|r| r.change().sets_layered()));
+        assert!(set2(raw(0, 2)).is_ok_and(|r| !r.change().sets_layered()));
         assert!(set2(raw(16, 2)).err() == Some(Rejection::Layer));
         assert!(set2(raw(u32::MAX, 2)).err() == Some(Rejection::Layer));
         for layer in 1..16 {

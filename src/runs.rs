@@ -71,8 +71,8 @@ impl<P: PageNumber, R: Runs<P> + ?Sized> Iterator for RunIter<'_, R, P> {
     }
 }
 
-/// How many runs of a plan are dealt with while mmu_lock is held at a stretch. The plans of a batch are
-/// as a rule one run each, and share one flush.
+/// How many runs of a plan are dealt with while mmu_lock, or the store's lock, is held at a stretch. The
+/// plans of a batch are as a rule one run each, and share one flush.
 pub(crate) const RUNS_AT_ONCE: usize = 64;
 
 /// How many runs somebody in a hurry looks at: those of a block of 2 MiB, whatever it has.

@@ -145,7 +145,7 @@ impl<P: PageNumber> Store<P> {
     }
 
     /// Makes a reservation true. `_quiesced` shows that no page fault can use the old attributes any
-    /// more. Sleeps if it takes long, but no lock is held.
+    /// more. Sleeps if it takes long.
     pub(crate) fn commit<S: Pieces<P>, Q: Quiesced>(
         mut reserved: Reserved<'_, P, S>,
         _quiesced: &Q,
@@ -395,9 +395,11 @@ impl<P: PageNumber, S: Pieces<P>> Drop for Reserved<'_, P, S> {
         };
         for end in ends() {
             entries.lock().join(end, ALL, largest);
+            cond_resched();
         }
         for end in ends() {
             entries.release(end, largest);
+            cond_resched();
         }
         if self.store.extent() != self.before {
             self.store.entries.lock().shrink();

@@ -167,18 +167,19 @@ fn race(default: Word, usual: Word, rounds: u64) -> Result<i64> {
         race.set(&all, usual)?;
     }
 
+    let mut written = Ok(());
     for reader in 0..READERS {
-        let race = race.clone();
-        let spawned = workqueue::system_unbound()
-            .try_spawn(GFP_KERNEL, move || race.read(0xbeef + reader as u64));
-        if let Err(e) = spawned {
-            // Those that do run are told, and nobody waits for this one.
-            pr_err!("no reader: {e:?}\n");
-            return Err(ENOMEM);
+        let race_of_reader = race.clone();
+        let spawned = workqueue::system_unbound().try_spawn(GFP_KERNEL, move || {
+            race_of_reader.read(0xbeef + reader as u64)
+        });
+        if spawned.is_err() {
+            // Those that do run are told to stop, and nobody waits for this one.
+            race.running.fetch_add(-1, Release);
+            written = Err(ENOMEM);
         }
     }
     // Until enough of the changes have been seen by others while they lasted.
-    let mut written = Ok(());
     while written.is_ok() && race.seen.load(Relaxed) < rounds as i64 {
         written = race.write(rounds);
     }

@@ -280,8 +280,8 @@ impl Change {
         Word(self.value).restrictions() != 0
     }
 
-    /// Is it about other layers than the base layer?
-    pub(crate) const fn is_layered(self) -> bool {
+    /// Does it set something in another layer than the base layer?
+    pub(crate) const fn sets_layered(self) -> bool {
         self.value > BASE
     }
 }
