@@ -41,7 +41,8 @@
  * Flags of KVM_EXIT_MEMORY_FAULT, beside KVM_MEMORY_EXIT_FLAG_PRIVATE: the access
  * that the attributes deny. An exit has at most one of them, and then no other
  * flag: WRITE if the access writes, else EXEC if it fetches an instruction, else
- * READ. KVM_RUN makes the access again unless the VMM changes the guest's state.
+ * READ; an instruction that KVM emulates and that changes what it reads may be told
+ * as READ. KVM_RUN makes the access again unless the VMM changes the guest's state.
  */
 #ifndef KVM_MEMORY_EXIT_FLAG_READ
 #define KVM_MEMORY_EXIT_FLAG_READ	_BITULL(0)

@@ -757,6 +757,37 @@ TEST(private_in_place_is_eperm)
 	gmem_free(&m);
 }
 
+/* As long as the VM keeps it, though a guest_memfd says by now what is private. */
+TEST(private_that_is_ignored_excludes_restrictions_beside_it)
+{
+	struct kvm_memory_attributes_entry entry;
+	struct gmem m;
+	int slot_fd;
+
+	if (!kma_has_protected_vms())
+		SKIP(return, "KVM has no software-protected VMs here");
+	gmem_init(&m, KVM_X86_SW_PROTECTED_VM, GMEM_SHARED);
+	slot_fd = kvm_dup(m.fd);
+	vm_mem_region_delete(m.g.vm, KMA_SLOT);
+	kma_set(m.g.vm, m.g.gpa, KMA_SIZE, KMA_PRIVATE);
+	kma_add_slot(&m.g, KVM_MEM_GUEST_MEMFD, slot_fd);
+	kvm_close(slot_fd);
+
+	LAYERS_ASSERT_FAILS(EINVAL, m.g.gpa, m.g.vm, 5, m.g.gpa, PAGE_SIZE, KMA_NW, 0);
+	entry = layers_entry(0, m.g.gpa, PAGE_SIZE, KMA_NW, KMA_NW);
+	LAYERS_ASSERT_BATCH_FAILS(EINVAL, 0, m.g.vm, &entry, 1);
+	layers_assert(m.g.vm, LAYERS_UNION, m.g.gpa, KMA_SIZE, KMA_PRIVATE);
+
+	/* What was read can be set again but for that. */
+	entry = layers_entry(0, m.g.gpa, KMA_SIZE, KMA_PRIVATE, KMA_ALL_ATTRIBUTES);
+	LAYERS_ASSERT_BATCH_FAILS(EPERM, 0, m.g.vm, &entry, 1);
+
+	kma_set(m.g.vm, m.g.gpa, PAGE_SIZE, 0);
+	layers_set(m.g.vm, 5, m.g.gpa, PAGE_SIZE, KMA_NW);
+	layers_assert(m.g.vm, LAYERS_UNION, m.g.gpa, PAGE_SIZE, KMA_NW);
+	gmem_free(&m);
+}
+
 TEST(private_without_private_memory_is_einval)
 {
 	struct kvm_vm *vm = vm_create_barebones();

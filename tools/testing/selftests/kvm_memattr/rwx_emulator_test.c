@@ -124,9 +124,10 @@ static u64 do_pop(u64 a, u64 b, u64 c)
 	return rsp - a == 8 ? b : 0;
 }
 
+/* The address to return to, if that's what was pushed and popped. */
 static u64 do_call(u64 a, u64 b, u64 c)
 {
-	u64 rsp = a + 8, ret;
+	u64 rsp = a + 8, ret = 0, want;
 
 	asm volatile("xchg %%rsp, %0\n\t"
 		     KVM_FEP "call 1f\n\t"
@@ -137,10 +138,9 @@ static u64 do_call(u64 a, u64 b, u64 c)
 		     "add $8, %%rsp\n\t"
 		     "3:\n\t"
 		     "xchg %%rsp, %0\n\t"
-		     "lea 2b(%%rip), %%rax\n\t"
-		     "sub %%rax, %1"
-		     : "+r"(rsp), "=&r"(ret) : : "memory", "rax", "cc");
-	return ret + a + 8 - rsp;
+		     "lea 2b(%%rip), %2"
+		     : "+&r"(rsp), "+&r"(ret), "=&r"(want) : : "memory", "cc");
+	return ret == want && rsp == a + 8 ? ret : 0;
 }
 
 static u64 do_store_string(u64 a, u64 b, u64 c)
@@ -159,11 +159,19 @@ static u64 do_load_string(u64 a, u64 b, u64 c)
 	return rsi - a == 8 ? b : 0;
 }
 
+static u64 first_bytes_of(const struct desc_ptr *desc)
+{
+	return desc->address << 16 | desc->size;
+}
+
 /* System instructions take another way to memory. */
 static u64 do_store_idtr(u64 a, u64 b, u64 c)
 {
+	struct desc_ptr is;
+
+	asm volatile("sidt %0" : "=m"(is));
 	asm volatile(KVM_FEP "sidt (%0)" : : "r"(a) : "memory");
-	return 0;
+	return first_bytes_of(&is);
 }
 
 static u64 do_load_idtr(u64 a, u64 b, u64 c)
@@ -174,7 +182,7 @@ static u64 do_load_idtr(u64 a, u64 b, u64 c)
 	asm volatile(KVM_FEP "lidt (%0)" : : "r"(a) : "memory");
 	asm volatile("sidt %0" : "=m"(now));
 	asm volatile("lidt %0" : : "m"(was));
-	return now.address << 16 | now.size;
+	return first_bytes_of(&now);
 }
 
 enum what { READS = 1, WRITES = 2, MODIFIES = 3 };
@@ -183,10 +191,13 @@ struct operation {
 	const char *name;
 	own_fn fn;
 	enum what what;
-	/* What is in memory afterwards, and what is returned; 0: not compared. */
+	/* What is in memory afterwards, and what is returned. */
 	u64 memory;
 	u64 result;
 };
+
+/* In memory, what is returned, which is not 0. */
+#define THE_RESULT	(~0ull)
 
 static const struct operation operations[] = {
 	{ "mov from memory", do_read, READS, OLD, OLD },
@@ -200,11 +211,11 @@ static const struct operation operations[] = {
 	{ "cmpxchg8b", do_cmpxchg8b, MODIFIES, VALUE, OLD },
 	{ "push", do_push, WRITES, VALUE },
 	{ "pop", do_pop, READS, OLD, OLD },
-	{ "call", do_call, WRITES },
+	{ "call", do_call, WRITES, THE_RESULT },
 	{ "stos", do_store_string, WRITES, VALUE, 8 },
 	{ "lods", do_load_string, READS, OLD, OLD },
-	{ "sidt", do_store_idtr, WRITES },
-	{ "lidt", do_load_idtr, READS, OLD },
+	{ "sidt", do_store_idtr, WRITES, THE_RESULT },
+	{ "lidt", do_load_idtr, READS, OLD, OLD },
 };
 
 static u64 flag_of(const struct operation *op, u64 word)
@@ -241,7 +252,7 @@ static void denied(struct rwx_guest *g, const struct operation *op, u64 word, u6
 static void one_operation(struct rwx_guest *g, const struct operation *op, u64 page, u64 word,
 			  bool touched)
 {
-	u64 gpa = rwx_gpa(g, page), flag = flag_of(op, word), result;
+	u64 gpa = rwx_gpa(g, page), flag = flag_of(op, word), result, memory;
 	void *copy;
 
 	if (touched) {
@@ -265,10 +276,11 @@ static void one_operation(struct rwx_guest *g, const struct operation *op, u64 p
 	}
 
 	result = own_finish(g);
-	TEST_ASSERT(!op->memory || *rwx_hva(g, page) == op->memory,
+	memory = op->memory == THE_RESULT ? result : op->memory;
+	TEST_ASSERT(*rwx_hva(g, page) == memory,
 		    "'%s' with word 0x%lx: left 0x%lx in memory, not 0x%lx",
-		    op->name, word, *rwx_hva(g, page), op->memory);
-	TEST_ASSERT(!op->result || result == op->result,
+		    op->name, word, *rwx_hva(g, page), memory);
+	TEST_ASSERT(op->memory == THE_RESULT ? result : result == op->result,
 		    "'%s' with word 0x%lx: came to 0x%lx, not 0x%lx",
 		    op->name, word, result, op->result);
 	rwx_set(g, page, 1, 0);

@@ -291,4 +291,80 @@ TEST_F(smm, one_restriction_binds_in_each_address_space)
 	TEST_ASSERT_EQ(*data, 0x21);
 }
 
+/* SMM's memory is a block that KVM can map as one page. */
+FIXTURE(smm_block) {
+	struct rwx_guest g;
+};
+
+static void add_block(struct rwx_guest *g)
+{
+	vm_userspace_mem_region_add(g->vm, VM_MEM_SRC_ANONYMOUS_THP, SMRAM_GPA, SMRAM_MEMSLOT,
+				    SZ_2M / PAGE_SIZE, 0);
+	memset(smram(g, SMRAM_GPA), 0, SZ_2M);
+	memcpy(smram(g, HANDLER_PAGE), handler, sizeof(handler));
+}
+
+FIXTURE_SETUP(smm_block)
+{
+	if (!kvm_has_cap(KVM_CAP_X86_SMM))
+		SKIP(return, "KVM has no system management mode here");
+
+	own_init(&self->g);
+	add_block(&self->g);
+	vcpu_set_msr(self->g.vcpu, MSR_IA32_SMBASE, SMRAM_GPA);
+}
+
+FIXTURE_TEARDOWN(smm_block)
+{
+	if (self->g.vm)
+		kvm_vm_free(self->g.vm);
+}
+
+static u64 blocks(struct rwx_guest *g)
+{
+	return vm_get_stat(g->vm, pages_2m);
+}
+
+/* What's next to a page that can't be read is used first, and then that page. */
+static void next_page_first(struct rwx_guest *g, u64 mapped)
+{
+	own_issue(g, own_do_nothing, 0, 0, 0);
+	inject_smi(g->vcpu);
+	in_handler(g, 1);
+	TEST_ASSERT_EQ(blocks(g), mapped);
+	rwx_assert_exit(g->vcpu, DATA_PAGE, KVM_MEMORY_EXIT_FLAG_READ);
+	smram_set(g, DATA_PAGE, 0);
+	TEST_ASSERT_EQ(handled(g), 0);
+	own_finish(g);
+
+	/* Nothing differs any more. */
+	go_once(g);
+	TEST_ASSERT_EQ(blocks(g), mapped + 1);
+}
+
+TEST_F(smm_block, restricted_page_is_in_no_huge_page)
+{
+	struct rwx_guest *g = &self->g;
+	u64 mapped = blocks(g);
+
+	go_once(g);
+	TEST_ASSERT_EQ(blocks(g), mapped + 1);
+	access_in_smm(g, 1, KMA_NO_ACCESS, KVM_MEMORY_EXIT_FLAG_READ);
+	*smram(g, DATA_PAGE) = 0;
+
+	smram_set(g, DATA_PAGE, KMA_NO_ACCESS);
+	next_page_first(g, mapped);
+}
+
+TEST_F(smm_block, slot_that_is_created_later_has_no_huge_page_there_either)
+{
+	struct rwx_guest *g = &self->g;
+	u64 mapped = blocks(g);
+
+	vm_mem_region_delete(g->vm, SMRAM_MEMSLOT);
+	smram_set(g, DATA_PAGE, KMA_NO_ACCESS);
+	add_block(g);
+	next_page_first(g, mapped);
+}
+
 TEST_HARNESS_MAIN
