@@ -7,6 +7,8 @@
 /* modes: npt=0 tdp_mmu=0 */
 /* not with npt=0: npt protected_npt */
 /* not with tdp_mmu=0: protected_npt */
+#include <sys/mman.h>
+
 #include "apic.h"
 #include "kvm_memattr_rwx.h"
 #include "smm.h"
@@ -582,21 +584,45 @@ TEST_F(nested, vmexit_of_a_shutdown_is_not_lost)
 	vmcb_denied(&self->g, self->svm, L2_SHUTDOWN);
 }
 
+static void make_triple_fault_pending(struct rwx_guest *g, struct kvm_vcpu_events *events)
+{
+	vm_enable_cap(g->vm, KVM_CAP_X86_TRIPLE_FAULT_EVENT, true);
+	vcpu_events_get(g->vcpu, events);
+	events->flags |= KVM_VCPUEVENT_VALID_TRIPLE_FAULT;
+	events->triple_fault.pending = true;
+}
+
+/* L1 has no VMCB any more to be told by, which is a shutdown of its own. */
+TEST_F(nested, vmexit_of_a_shutdown_without_a_vmcb_shuts_the_guest_down)
+{
+	struct rwx_guest *g = &self->g;
+	void *vmcb = addr_gpa2hva(g->vm, self->svm->vmcb_gpa);
+	struct kvm_vcpu_events events;
+
+	run_to(g, L1_READY);
+	run_to(g, L2_READY);
+	make_triple_fault_pending(g, &events);
+	vcpu_events_set(g->vcpu, &events);
+	TEST_ASSERT(!mprotect(vmcb, PAGE_SIZE, PROT_NONE), "mprotect: %s", strerror(errno));
+	vcpu_run(g->vcpu);
+	TEST_ASSERT_KVM_EXIT_REASON(g->vcpu, KVM_EXIT_SHUTDOWN);
+	TEST_ASSERT(!mprotect(vmcb, PAGE_SIZE, PROT_READ | PROT_WRITE), "mprotect: %s",
+		    strerror(errno));
+}
+
 /* Two events that each have L2 left: the second waits until the first is over. */
 TEST_F(nested, vmexit_of_a_shutdown_comes_before_that_of_an_exception)
 {
 	struct rwx_guest *g = &self->g;
 	struct kvm_vcpu_events events;
 
-	vm_enable_cap(g->vm, KVM_CAP_X86_TRIPLE_FAULT_EVENT, true);
 	vm_enable_cap(g->vm, KVM_CAP_EXCEPTION_PAYLOAD, -2ul);
 	run_to(g, L1_READY);
 	run_to(g, L2_READY);
 	kma_set(g->vm, self->svm->vmcb_gpa, PAGE_SIZE, KMA_NW);
 
-	vcpu_events_get(g->vcpu, &events);
-	events.flags |= KVM_VCPUEVENT_VALID_TRIPLE_FAULT | KVM_VCPUEVENT_VALID_PAYLOAD;
-	events.triple_fault.pending = true;
+	make_triple_fault_pending(g, &events);
+	events.flags |= KVM_VCPUEVENT_VALID_PAYLOAD;
 	events.exception.pending = true;
 	events.exception.nr = UD_VECTOR;
 	vcpu_events_set(g->vcpu, &events);
