@@ -40,7 +40,7 @@ use crate::{
     },
     readback::{
         self,
-        ViewRun, //
+        AttrsRun, //
     },
     request::{
         self,
@@ -395,7 +395,7 @@ fn read_get(arg: UserPtr) -> Result<RawGet> {
 /// to when the lock that keeps the attributes has been dropped.
 struct Answer<P> {
     request: GetRequest<P>,
-    runs: KVVec<ViewRun<P>>,
+    runs: KVVec<AttrsRun<P>>,
     next: P,
 }
 
@@ -411,16 +411,16 @@ impl<P: PageNumber> Answer<P> {
 
     /// The caller must hold the lock of whoever changes what's `stored`.
     fn read(mut self, stored: &impl Runs<P>) -> Self {
-        let (range, view) = (self.request.range(), self.request.view());
+        let (range, layers) = (self.request.range(), self.request.layers());
         let stored = Unhurried(stored, cond_resched);
-        self.next = readback::read(&stored, range, view, &mut self.runs);
+        self.next = readback::read(&stored, range, layers, &mut self.runs);
         self
     }
 
     fn write(self, arg: UserPtr, raw: RawGet) -> Result {
         let size = size_of::<KvmMemoryAttributesRun>() * self.runs.len();
         let mut runs = UserSlice::new(UserPtr::from_addr(raw.runs as usize), size).writer();
-        for ViewRun { range, attrs } in &self.runs {
+        for AttrsRun { range, attrs } in &self.runs {
             let run: KvmMemoryAttributesRun = [
                 range.start().raw() << PAGE_SHIFT,
                 range.nr_pages() << PAGE_SHIFT,

@@ -52,6 +52,7 @@ use host::{
     vm::SlotsStay,
 };
 use kernel::prelude::*;
+use word::Layers;
 
 module! {
     type: KvmMemattr,
@@ -99,7 +100,7 @@ impl Provider for KvmMemattr {
     }
 
     fn denied(vm: VmRef<'_>, gfn: Gfn) -> Denied {
-        vm::denied(&vm, gfn)
+        vm::denied(&vm, gfn, Layers::ALL)
     }
 
     fn slot_init(vm: VmRef<'_>, slot: NewSlot<'_>) {

@@ -12,7 +12,7 @@ use crate::{
         Run,
         Runs, //
     },
-    word::View, //
+    word::Layers, //
 };
 use kernel::prelude::*;
 
@@ -24,7 +24,7 @@ const MOST_LOOKED_AT: usize = 1 << 16;
 
 /// A stretch of pages with the same attributes, as far as they're asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ViewRun<P> {
+pub(crate) struct AttrsRun<P> {
     pub(crate) range: PageRange<P>,
     pub(crate) attrs: Attrs,
 }
@@ -37,20 +37,20 @@ pub(crate) struct ViewRun<P> {
 pub(crate) fn read<P: PageNumber>(
     stored: &impl Runs<P>,
     range: &PageRange<P>,
-    view: View,
-    runs: &mut KVVec<ViewRun<P>>,
+    layers: Layers,
+    runs: &mut KVVec<AttrsRun<P>>,
 ) -> P {
     for (n, Run { range, word }) in stored.runs(range).enumerate() {
         if n == MOST_LOOKED_AT {
             return range.start();
         }
-        let attrs = view.of(word);
+        let attrs = layers.of(word);
         let same = runs.last_mut().filter(|last| last.attrs == attrs);
         let joined = same.and_then(|last| {
             last.range = PageRange::new(last.range.start(), range.end())?;
             Some(())
         });
-        let new = ViewRun { range, attrs };
+        let new = AttrsRun { range, attrs };
         if joined.is_none() && runs.push_within_capacity(new).is_err() {
             return range.start();
         }
@@ -72,11 +72,11 @@ mod tests {
         word::Layer,
     };
 
-    fn reads(view: View, room: usize, end: u64, want: &[(u64, u64, Attrs)]) -> Result<bool> {
+    fn reads(layers: Layers, room: usize, end: u64, want: &[(u64, u64, Attrs)]) -> Result<bool> {
         let mut runs = KVVec::with_capacity(room, GFP_KERNEL)?;
-        let next = read(&Pages(b".WwWx"), &range(0, end), view, &mut runs);
+        let next = read(&Pages(b".WwWx"), &range(0, end), layers, &mut runs);
         let want_next = want.last().map_or(0, |(_, end, _)| *end);
-        let want = want.iter().map(|(start, end, attrs)| ViewRun {
+        let want = want.iter().map(|(start, end, attrs)| AttrsRun {
             range: range(*start, *end),
             attrs: *attrs,
         });
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn what_comes_to_the_same_is_one_run() -> Result {
         let want = [(0, 1, NONE), (1, 4, NW), (4, 5, NX), (5, 9, NONE)];
-        assert!(reads(View::Union, 4, 9, &want)?);
+        assert!(reads(Layers::ALL, 4, 9, &want)?);
         Ok(())
     }
 
@@ -103,18 +103,28 @@ mod tests {
             (3, 4, NW),
             (4, 9, NONE),
         ];
-        assert!(reads(View::Layer(Layer::BASE), 8, 9, &base)?);
+        assert!(reads(Layers::only(Layer::BASE), 8, 9, &base)?);
         let first = [(0, 2, NONE), (2, 3, NW), (3, 4, NONE), (4, 5, NX)];
-        assert!(reads(View::parse(1).unwrap_or(View::Union), 8, 5, &first)?);
+        assert!(reads(
+            Layers::parse(1).unwrap_or(Layers::ALL),
+            8,
+            5,
+            &first
+        )?);
         let second = [(0, 9, NONE)];
-        assert!(reads(View::parse(2).unwrap_or(View::Union), 1, 9, &second)?);
+        assert!(reads(
+            Layers::parse(2).unwrap_or(Layers::ALL),
+            1,
+            9,
+            &second
+        )?);
         Ok(())
     }
 
     #[test]
     fn what_has_no_room_is_next() -> Result {
-        assert!(reads(View::Union, 2, 9, &[(0, 1, NONE), (1, 4, NW)])?);
-        assert!(reads(View::Union, 1, 9, &[(0, 1, NONE)])?);
+        assert!(reads(Layers::ALL, 2, 9, &[(0, 1, NONE), (1, 4, NW)])?);
+        assert!(reads(Layers::ALL, 1, 9, &[(0, 1, NONE)])?);
         Ok(())
     }
 }

@@ -25,7 +25,7 @@ use crate::{
     word::{
         Change,
         Layer,
-        View, //
+        Layers, //
     },
 };
 
@@ -322,7 +322,7 @@ impl ConvertRequest {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct GetRequest<P> {
     range: PageRange<P>,
-    view: View,
+    layers: Layers,
     room: u32,
 }
 
@@ -340,7 +340,7 @@ impl<P: PageNumber> GetRequest<P> {
         }
         Ok(Self {
             range: check_range(raw.start, raw.size)?,
-            view: View::parse(raw.layer).ok_or(Rejection::Layer)?,
+            layers: Layers::parse(raw.layer).ok_or(Rejection::Layer)?,
             room: raw.nr,
         })
     }
@@ -350,9 +350,9 @@ impl<P: PageNumber> GetRequest<P> {
         &self.range
     }
 
-    /// What of their attributes is asked for.
-    pub(crate) fn view(&self) -> View {
-        self.view
+    /// The layers whose attributes are asked for.
+    pub(crate) fn layers(&self) -> Layers {
+        self.layers
     }
 
     /// The number of runs that there's room for.
@@ -368,10 +368,11 @@ impl GetRequest<Index> {
         if request.range.end() > Index::new(file_size >> PAGE_SHIFT) {
             return Err(Rejection::OutsideFile);
         }
-        match request.view {
-            View::Union | View::Layer(Layer::BASE) => Ok(request),
-            View::Layer(_) => Err(Rejection::Layer),
+        // It has no layers but the base layer, which is all that it has.
+        if ![Layers::ALL, Layers::only(Layer::BASE)].contains(&request.layers) {
+            return Err(Rejection::Layer);
         }
+        Ok(request)
     }
 }
 

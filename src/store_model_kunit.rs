@@ -17,7 +17,7 @@ use crate::{
     range::GfnRange,
     readback::{
         self,
-        ViewRun, //
+        AttrsRun, //
     },
     request::{
         RawEntry,
@@ -38,7 +38,7 @@ use crate::{
     word::{
         Change,
         Layer,
-        View,
+        Layers,
         Word, //
     },
 };
@@ -198,12 +198,12 @@ fn change(random: &mut Random) -> Change {
     Change::layer(layer, writable_executable(random), value)
 }
 
-/// Any view.
-fn view(random: &mut Random) -> View {
+/// Any layer, or all of them.
+fn layers(random: &mut Random) -> Layers {
     if random.below(2) == 0 {
-        return View::Union;
+        return Layers::ALL;
     }
-    View::parse(layer(random)).unwrap_or(View::Union)
+    Layers::parse(layer(random)).unwrap_or(Layers::ALL)
 }
 
 /// A batch of up to `most` entries, around one place so that many meet.
@@ -345,18 +345,18 @@ impl Pair {
     }
 
     /// What's read back is what the model has, in as few runs as there can be, as far as there's room.
-    fn check_readback(&self, start: u64, end: u64, view: View, room: usize) -> Result {
+    fn check_readback(&self, start: u64, end: u64, layers: Layers, room: usize) -> Result {
         let mut runs = KVVec::with_capacity(room, GFP_KERNEL)?;
-        let next = readback::read(&*self.store, &range(start, end)?, view, &mut runs);
+        let next = readback::read(&*self.store, &range(start, end)?, layers, &mut runs);
         let mut at = start;
-        for ViewRun { range: run, attrs } in &runs {
+        for AttrsRun { range: run, attrs } in &runs {
             same(run.start().raw() == at, "a gap in what's read back")?;
             while at < run.end().raw() {
-                same(view.of(self.model.get(at)) == *attrs, "what's read back")?;
+                same(layers.of(self.model.get(at)) == *attrs, "what's read back")?;
                 at = self.model.run_end(at).min(end);
             }
             same(
-                at == run.end().raw() && (at == end || view.of(self.model.get(at)) != *attrs),
+                at == run.end().raw() && (at == end || layers.of(self.model.get(at)) != *attrs),
                 "a run that's read back ends elsewhere",
             )?;
         }
@@ -473,7 +473,7 @@ fn run(default: Word, seed: u64, pages: u64, most: u64, operations: u32) -> Resu
             pair.check_uniform(start, end, value)?;
             pair.check_runs(start.saturating_sub(100), (end + 100).min(END))?;
             let room = 1 + random.below(20) as usize;
-            pair.check_readback(a, (a + b).min(END), view(&mut random), room)?;
+            pair.check_readback(a, (a + b).min(END), layers(&mut random), room)?;
             if operation % 64 == 0 {
                 pair.check_runs(0, END)?;
                 pair.check_shape()?;

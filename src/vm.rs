@@ -30,7 +30,10 @@ use crate::{
         Exclusive, //
     },
     waited::Waited,
-    word::Word, //
+    word::{
+        Layers,
+        Word, //
+    },
 };
 use kernel::{
     prelude::*,
@@ -187,10 +190,10 @@ pub(crate) fn new_gmem(vm: &VmRef<'_>, flags: u64) -> Result<Pin<KBox<Gmem>>> {
     Ok(gmem)
 }
 
-/// Which accesses does the page deny? In any context.
+/// Which accesses does the page deny to somebody whom these layers bind? In any context.
 #[inline]
-pub(crate) fn denied(vm: &VmRef<'_>, gfn: Gfn) -> Denied {
-    let attrs = vm.state.shared().store.get(gfn).enforced();
+pub(crate) fn denied(vm: &VmRef<'_>, gfn: Gfn, layers: Layers) -> Denied {
+    let attrs = layers.of(vm.state.shared().store.get(gfn));
     Denied {
         read: attrs.contains(Attrs::NR),
         write: attrs.contains(Attrs::NW),

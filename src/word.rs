@@ -177,33 +177,33 @@ impl fmt::Display for Word {
     }
 }
 
-/// What of a page's word is asked for.
+/// The layers that a lookup asks about. A guest is bound by all of them; nothing else depends on that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum View {
-    /// A layer's own attributes.
-    Layer(Layer),
-    /// What all layers come to.
-    Union,
-}
+pub(crate) struct Layers(u64);
 
-impl View {
-    /// What userspace has for the union of all layers.
-    const UNION: u32 = !0;
+impl Layers {
+    /// What userspace has for all of them.
+    const NUMBER_OF_ALL: u32 = !0;
+    /// All of them.
+    pub(crate) const ALL: Self = Self(u64::MAX);
 
-    /// The view of a layer number. `None` if there's no such layer.
-    pub(crate) fn parse(layer: u32) -> Option<Self> {
-        match layer {
-            Self::UNION => Some(Self::Union),
-            _ => Layer::new(layer).map(Self::Layer),
+    /// One of them.
+    pub(crate) const fn only(layer: Layer) -> Self {
+        Self(layer.supported(Attrs::supported(None)).raw() << layer.shift())
+    }
+
+    /// The layers of a number. `None` if there's no such layer.
+    pub(crate) fn parse(number: u32) -> Option<Self> {
+        match number {
+            Self::NUMBER_OF_ALL => Some(Self::ALL),
+            _ => Layer::new(number).map(Self::only),
         }
     }
 
-    /// What's asked for of a word.
+    /// What they come to for a page.
+    #[inline]
     pub(crate) const fn of(self, word: Word) -> Attrs {
-        match self {
-            Self::Layer(layer) => word.layer(layer),
-            Self::Union => word.enforced(),
-        }
+        Word(word.0 & self.0).enforced()
     }
 }
 
@@ -430,12 +430,21 @@ mod tests {
     }
 
     #[test]
-    fn views_are_numbered() {
-        assert!(View::parse(0) == Some(View::Layer(Layer::BASE)));
-        assert!(View::parse(15).is_some());
-        assert!(View::parse(16).is_none());
-        assert!(View::parse(!0) == Some(View::Union));
-        assert!(View::parse(!0 - 1).is_none());
+    fn layers_are_numbered() {
+        assert!(Layers::parse(0) == Some(Layers::only(Layer::BASE)));
+        assert!(Layers::parse(15) == Layer::new(15).map(Layers::only));
+        assert!(Layers::parse(16).is_none());
+        assert!(Layers::parse(!0) == Some(Layers::ALL));
+        assert!(Layers::parse(!0 - 1).is_none());
+    }
+
+    #[test]
+    fn a_lookup_asks_about_some_layers() {
+        let word = set(set(Word::PRIVATE, 3, Attrs::NW), 15, Attrs::NX);
+        assert!(Layers::ALL.of(word) == word.enforced());
+        for layer in Layer::all() {
+            assert!(Layers::only(layer).of(word) == word.layer(layer));
+        }
     }
 
     #[test]
