@@ -472,17 +472,47 @@ TEST_F_TIMEOUT(fair, every_other_page_of_a_gib_is_set_and_all_of_it_cleared, 120
 
 /* One page in each stretch of a quarter of the TiB, a batch for each quarter. */
 #define BATCHES		4
+#define QUARTER		(TIB / BATCHES)
+
+/* Somebody who wants mmu_lock meanwhile: it's what a batch lets go of it for. */
+struct waiter {
+	struct memory *memory;
+	pthread_t thread;
+	u64 gpa;
+	u64 rounds;
+	bool stop;
+};
+
+static void *waiter_thread(void *arg)
+{
+	struct waiter *w = arg;
+
+	while (!READ_ONCE(w->stop)) {
+		map_window(w->memory, READ_ONCE(w->gpa));
+		WRITE_ONCE(w->rounds, w->rounds + 1);
+	}
+	return NULL;
+}
 
 static void batch_all_quarters(struct tib *t, u64 attributes, const char *phase)
 {
 	static struct kvm_memory_attributes_entry entries[BATCH_MOST];
-	const u64 stride = TIB / BATCHES / BATCH_MOST;
+	struct waiter waiter = { .memory = &t->memory, .gpa = QUARTER };
+	const u64 stride = QUARTER / BATCH_MOST;
 	struct timespec began = phase_begins(t);
 
+	kvm_pthread_create(&waiter.thread, NULL, waiter_thread, &waiter);
 	t->want.nr = 0;
 	for (u64 n = 0; n < BATCHES; n++) {
+		u64 rounds;
+
+		/* In another quarter, where nothing is being changed. */
+		WRITE_ONCE(waiter.gpa, (n + 1) % BATCHES * QUARTER);
+		rounds = READ_ONCE(waiter.rounds);
+		while (READ_ONCE(waiter.rounds) < rounds + 2)
+			usleep(100);
 		for (u64 i = 0; i < BATCH_MOST; i++) {
-			u64 gpa = (n * BATCH_MOST + i) * stride + i * 37 % 8192 * PAGE_SIZE;
+			u64 gpa = n * QUARTER + i * stride + i * 37 % 8192 * PAGE_SIZE;
 
 			entries[i] = layers_entry(0, gpa, PAGE_SIZE, attributes, KMA_PRIVATE);
 			if (attributes)
@@ -490,6 +520,8 @@ static void batch_all_quarters(struct tib *t, u64 attributes, const char *phase)
 		}
 		layers_batch(t->memory.vm, entries, BATCH_MOST);
 	}
+	WRITE_ONCE(waiter.stop, true);
+	kvm_pthread_join(waiter.thread, NULL);
 	phase_ends(t, phase, began);
 }
 
