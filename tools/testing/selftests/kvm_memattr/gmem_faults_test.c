@@ -212,6 +212,7 @@ static long each_allocation_fails(const struct knobs *knobs, int fd, const struc
 		assert_words(fd, shape, n);
 	}
 	printf("# figure: %s: %ld faults, %ld times ENOMEM\n", shape->name, n - 2, failed);
+	TEST_ASSERT(shape->takes_none || n > 2, "%s: met no fault", shape->name);
 	return failed;
 }
 
@@ -229,12 +230,12 @@ TEST_F_TIMEOUT(faults, conversion_that_meets_a_fault_fails_as_a_whole_or_succeed
 TEST_F_TIMEOUT(faults, failed_conversion_leaves_the_guest_what_it_has_mapped, 800)
 {
 	bool injected = true;
-	long failed = 0;
+	long n, failed = 0;
 	struct gmem m;
 
 	gmem_init(&m, KVM_X86_SW_PROTECTED_VM, GMEM_IN_PLACE);
 	kma_fill(&m.g, KMA_ALL, KMA_KIND_NEW);
-	for (long n = 1; injected; n++) {
+	for (n = 1; injected; n++) {
 		struct kvm_memory_attributes2 attr = gmem_attr(16 * PAGE_SIZE, 32 * PAGE_SIZE, 0,
 							       GMEM_PRESERVE);
 		int ret, err;
@@ -258,8 +259,10 @@ TEST_F_TIMEOUT(faults, failed_conversion_leaves_the_guest_what_it_has_mapped, 80
 	}
 	/* The one that has met no fault did take something away. */
 	KMA_ASSERT_FAULTS(&m.g, 32, KMA_SEEN(.fresh = KMA_ALL));
+	printf("# figure: %ld faults, %ld times ENOMEM%s\n", n - 2, failed,
+	       failed ? ", and the guest has kept its mappings" : "");
+	TEST_ASSERT(n > 2, "met no fault");
 	TEST_ASSERT(failed || variant->how == NTH_FAILS, "without memory, and never failed");
-	printf("# figure: %ld times ENOMEM, and the guest has kept its mappings\n", failed);
 	gmem_free(&m);
 }
 
@@ -291,11 +294,11 @@ TEST_F_TIMEOUT(faults, conversion_that_cannot_be_stopped_for_lack_of_memory_goes
 	const u64 size = STOP_PAGES * PAGE_SIZE;
 	int fd = vm_create_guest_memfd(self->vm, size, GMEM_SHARED);
 	u8 *mem = kvm_mmap(size, PROT_READ | PROT_WRITE, MAP_SHARED, fd);
-	long failed = 0, went_on = 0, stopped = 0;
+	long n, failed = 0, went_on = 0, stopped = 0;
 	bool injected = true;
 
 	alarm_catch(SIGALRM);
-	for (long n = 1; injected; n++) {
+	for (n = 1; injected; n++) {
 		struct kvm_memory_attributes2 attr = gmem_attr(0, size, KMA_PRIVATE, GMEM_ZERO);
 		int ret, err;
 
@@ -323,8 +326,9 @@ TEST_F_TIMEOUT(faults, conversion_that_cannot_be_stopped_for_lack_of_memory_goes
 			failed++;
 		}
 	}
-	printf("# figure: %ld times ENOMEM, %ld times on to the end, %ld times stopped\n", failed,
-	       went_on, stopped);
+	printf("# figure: %ld faults: %ld times ENOMEM, %ld on to the end, %ld stopped\n", n - 2,
+	       failed, went_on, stopped);
+	TEST_ASSERT(n > 2, "met no fault");
 	TEST_ASSERT(stopped, "no signal has stopped it");
 	/* Where one allocation fails, the next page is as good to stop at. */
 	TEST_ASSERT(went_on || variant->how == NTH_FAILS, "it was never without memory to stop");

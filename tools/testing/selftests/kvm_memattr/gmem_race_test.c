@@ -6,6 +6,8 @@
  * returned, it is in the new one.
  */
 /* seconds: release 600, debug 1200 */
+#include <sys/uio.h>
+
 #include "kvm_memattr_gmem.h"
 #include "kvm_memattr_layers.h"
 #include "kvm_memattr_observe.h"
@@ -511,6 +513,160 @@ TEST_F_TIMEOUT(vcpus, see_the_same_pages_while_the_slot_comes_and_goes, 600)
 	race_run(variant->nr, RACE_ROUNDS, slots_round);
 }
 
+/*
+ * Pages that vCPUs meet for the first time, one after the other: each is a fault. What
+ * is mapped at userspace_addr is another memory, so that it's for the file alone that
+ * faults are retried.
+ */
+#define FRESH_VCPUS		8
+#define FRESH_PAGES		1024
+#define FRESH_SIZE		((u64)FRESH_PAGES * PAGE_SIZE)
+#define FRESH_ROUNDS		100
+
+/* How many are faulted in while a conversion waits, of the hundreds that there's time for. */
+#define FRESH_LEAST		8
+#define FRESH_ATTEMPTS		20
+#define FRESH_DELAY_US		1000
+
+static struct {
+	u64 stop;
+	u64 round;
+	/* Pages that each vCPU has got past in this round. */
+	u64 done[FRESH_VCPUS];
+} fresh;
+
+static void fresh_code(u64 vcpu_id)
+{
+	u64 round = 0;
+
+	while (!READ_ONCE(fresh.stop)) {
+		if (round == READ_ONCE(fresh.round))
+			continue;
+		round = READ_ONCE(fresh.round);
+		/* The first page is the one that somebody else uses. */
+		for (u64 page = 1; page < FRESH_PAGES && round == READ_ONCE(fresh.round); page++) {
+			READ_ONCE(*(u64 *)(KMA_GPA + page * PAGE_SIZE));
+			WRITE_ONCE(fresh.done[vcpu_id], page);
+		}
+	}
+	GUEST_DONE();
+}
+
+FIXTURE(fresh) {
+	struct race race;
+	struct racer racers[FRESH_VCPUS];
+	void *elsewhere;
+};
+
+#define FRESH(_self, _field)	\
+	(*(typeof(fresh._field) *)addr_gva2hva((_self)->race.vm, (gva_t)&fresh._field))
+
+FIXTURE_SETUP(fresh)
+{
+	struct kvm_vcpu *vcpu[FRESH_VCPUS];
+	struct race *race = &self->race;
+
+	KMA_REQUIRE_PROTECTED_VMS();
+	race->vm = __vm_create_with_vcpus(kma_protected_shape, FRESH_VCPUS, FRESH_PAGES,
+					  fresh_code, vcpu);
+	race->fd = vm_create_guest_memfd(race->vm, FRESH_SIZE, GMEM_SHARED);
+	race->mem = kvm_mmap(FRESH_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, race->fd);
+	self->elsewhere = kvm_mmap(FRESH_SIZE, PROT_READ | PROT_WRITE,
+				   MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	vm_set_user_memory_region2(race->vm, KMA_SLOT, KVM_MEM_GUEST_MEMFD, KMA_GPA, FRESH_SIZE,
+				   self->elsewhere, race->fd, 0);
+	virt_map(race->vm, KMA_GPA, KMA_GPA, FRESH_PAGES);
+	gmem_allocate(race->fd, 0, FRESH_SIZE);
+	for (int i = 0; i < FRESH_VCPUS; i++) {
+		self->racers[i] = (struct racer) { .race = race, .vcpu = vcpu[i] };
+		vcpu_args_set(vcpu[i], 1, (u64)i);
+	}
+}
+
+FIXTURE_TEARDOWN(fresh)
+{
+	if (!self->race.vm)
+		return;
+	WRITE_ONCE(FRESH(self, stop), true);
+	for (int i = 0; i < FRESH_VCPUS; i++) {
+		if (self->racers[i].thread)
+			kvm_pthread_join(self->racers[i].thread, NULL);
+	}
+	kvm_munmap(self->elsewhere, FRESH_SIZE);
+	kvm_munmap(self->race.mem, FRESH_SIZE);
+	kvm_close(self->race.fd);
+	kvm_vm_free(self->race.vm);
+}
+
+static void fresh_run(FIXTURE_DATA(fresh) * self, int vcpus)
+{
+	for (int i = 0; i < vcpus; i++)
+		kvm_pthread_create(&self->racers[i].thread, NULL, racer_thread, &self->racers[i]);
+}
+
+/* There and back, no vCPU has any of the pages mapped. */
+static void make_fresh(FIXTURE_DATA(fresh) * self)
+{
+	u64 at = PAGE_SIZE, size = FRESH_SIZE - at;
+
+	self->race.refused += gmem_set_despite_users(self->race.fd, at, size, KMA_PRIVATE,
+						     GMEM_PRESERVE);
+	GMEM_ASSERT_SET(self->race.fd, at, size, 0, GMEM_PRESERVE);
+}
+
+/* Their faults have to wait, and do not keep the pages in use meanwhile. */
+TEST_F_TIMEOUT(fresh, pages_that_vcpus_are_about_to_fault_in_become_private, 600)
+{
+	const int rounds = kma_rounds(FRESH_ROUNDS, RACE_DEBUG_SHARE);
+
+	fresh_run(self, FRESH_VCPUS);
+	for (int i = 1; i <= rounds; i++) {
+		WRITE_ONCE(FRESH(self, round), i);
+		make_fresh(self);
+	}
+	printf("# figure: EAGAIN %lu times in %d rounds\n", self->race.refused, rounds);
+	TEST_ASSERT(self->race.refused <= RACE_REFUSED,
+		    "refused %lu times, for pages that nobody holds on to", self->race.refused);
+}
+
+/* Has the vCPU begin when a conversion waits already. */
+static void *fresh_thread(void *arg)
+{
+	u64 *round = arg;
+
+	usleep(FRESH_DELAY_US);
+	WRITE_ONCE(*round, *round + 1);
+	return NULL;
+}
+
+/* It's faults on the range that wait, while others are as good as ever. */
+TEST_F_TIMEOUT(fresh, pages_beside_one_that_is_in_use_are_faulted_in_meanwhile, 600)
+{
+	struct iovec iov = { .iov_base = self->race.mem, .iov_len = 8 };
+	u64 *done = &FRESH(self, done[0]), now = 0;
+	pthread_t thread;
+	int fds[2];
+
+	TEST_ASSERT(!pipe(fds), "pipe: %s", strerror(errno));
+	TEST_ASSERT_EQ(vmsplice(fds[1], &iov, 1, 0), 8);
+	fresh_run(self, 1);
+	for (int i = 0; i < FRESH_ATTEMPTS && now < FRESH_LEAST; i++) {
+		make_fresh(self);
+		WRITE_ONCE(*done, 0);
+		kvm_pthread_create(&thread, NULL, fresh_thread, &FRESH(self, round));
+		GMEM_ASSERT_FAILS(EAGAIN, 0, self->race.fd, 0, PAGE_SIZE, KMA_PRIVATE,
+				  GMEM_PRESERVE);
+		now = READ_ONCE(*done);
+		kvm_pthread_join(thread, NULL);
+		while (READ_ONCE(*done) != FRESH_PAGES - 1)
+			usleep(FRESH_DELAY_US);
+	}
+	printf("# figure: %lu pages were faulted in beside one that was waited for\n", now);
+	TEST_ASSERT(now >= FRESH_LEAST, "%lu pages were faulted in", now);
+	close(fds[0]);
+	close(fds[1]);
+}
+
 /* Without vCPUs: what userspace does to the file. */
 FIXTURE(host) {
 	struct race race;
@@ -635,6 +791,115 @@ TEST_F_TIMEOUT(host, nothing_is_written_once_it_is_private, 300)
 TEST_F_TIMEOUT(host, nothing_is_read_by_the_kernel_once_it_is_private, 300)
 {
 	race_with_userspace(&self->race, reads_thread);
+}
+
+/* What all words of a page are that has become shared in this phase's round. */
+static u64 shared_policy(u64 phase)
+{
+	return phase / NR_STAGES % 2 ? GMEM_ZERO : GMEM_NONE;
+}
+
+static u64 shared_word(u64 phase)
+{
+	return shared_policy(phase) == GMEM_ZERO ? 0 : KMA_JUNK;
+}
+
+/* What was in a page while it was private is not seen, not even for a moment. */
+static void *loads_of_shared_thread(void *arg)
+{
+	struct helper *helper = arg;
+	u64 phase, value, page;
+	bool loaded;
+
+	while (!READ_ONCE(helper->stop)) {
+		u64 look = looks[helper->times / KMA_PAGES % ARRAY_SIZE(looks)];
+		u64 *words;
+
+		page = helper->times++ % KMA_PAGES;
+		words = helper->race->mem + page * PAGE_SIZE;
+		phase = READ_ONCE(hammer.phase);
+		loaded = gmem_load(&words[look], &value);
+		if (phase != READ_ONCE(hammer.phase) || phase % NR_STAGES == STAGE_ANY)
+			continue;
+		TEST_ASSERT(loaded || phase % NR_STAGES == STAGE_CHANGES,
+			    "page %lu is shared, and cannot be read", page);
+		TEST_ASSERT(!loaded || value == shared_word(phase),
+			    "page %lu became shared, and %lx was read", page, value);
+	}
+	return NULL;
+}
+
+/* One that nobody else uses, and what is written to it. */
+#define WRITTEN		300
+#define WRITTEN_WORD	kma_word(KMA_KIND_SHARED, 0)
+
+/* By read(2), the kernel writes to a page as soon as it is shared: that is not undone. */
+static void *writes_to_shared_thread(void *arg)
+{
+	struct helper *helper = arg;
+	u64 value = WRITTEN_WORD, phase, page;
+	int fd = memfd_create("words", MFD_CLOEXEC);
+
+	TEST_ASSERT(fd >= 0, "memfd_create: %s", strerror(errno));
+	TEST_ASSERT_EQ(write(fd, &value, sizeof(value)), sizeof(value));
+	while (!READ_ONCE(helper->stop)) {
+		u64 *word;
+
+		page = helper->times++ % KMA_PAGES;
+		word = (u64 *)(helper->race->mem + page * PAGE_SIZE) + WRITTEN;
+		phase = READ_ONCE(hammer.phase);
+		if (pread(fd, word, sizeof(*word), 0) != sizeof(*word)) {
+			TEST_ASSERT(errno == EFAULT, "pread: %s", strerror(errno));
+			continue;
+		}
+		while (phase == READ_ONCE(hammer.phase) && phase % NR_STAGES != STAGE_ANY) {
+			bool loaded = gmem_load(word, &value);
+
+			if (phase != READ_ONCE(hammer.phase))
+				break;
+			TEST_ASSERT(loaded, "page %lu was shared, and cannot be read", page);
+			TEST_ASSERT(value == WRITTEN_WORD,
+				    "page %lu was written to when it was shared, and holds %lx",
+				    page, value);
+		}
+	}
+	close(fd);
+	return NULL;
+}
+
+static void race_to_shared(struct race *race, void *(*fn)(void *))
+{
+	const int rounds = kma_rounds(RACE_ROUNDS, RACE_DEBUG_SHARE);
+	struct helper helpers[2];
+
+	helper_start(&helpers[0], race, fn);
+	helper_start(&helpers[1], race, fn);
+	for (; race->rounds < rounds; race->rounds++) {
+		set_stage(race, STAGE_ANY);
+		fill_all(race);
+		convert(race, KMA_PRIVATE, GMEM_PRESERVE);
+
+		set_stage(race, STAGE_CHANGES);
+		convert(race, 0, shared_policy(hammer.phase));
+		set_stage(race, STAGE_CHANGED);
+		usleep(STAGE_US);
+	}
+	set_stage(race, STAGE_ANY);
+	helper_stop(&helpers[0]);
+	helper_stop(&helpers[1]);
+	printf("# figure: EAGAIN %lu times in %d rounds\n", race->refused, rounds);
+	TEST_ASSERT(race->refused <= RACE_REFUSED,
+		    "refused %lu times, for pages that nobody holds on to", race->refused);
+}
+
+TEST_F_TIMEOUT(host, nothing_old_is_read_once_it_is_shared, 300)
+{
+	race_to_shared(&self->race, loads_of_shared_thread);
+}
+
+TEST_F_TIMEOUT(host, nothing_that_is_written_by_the_kernel_is_lost_once_it_is_shared, 300)
+{
+	race_to_shared(&self->race, writes_to_shared_thread);
 }
 
 /* Other threads change the file as well, with vCPUs that use its pages, and without. */

@@ -266,6 +266,45 @@ TEST_F(refs, references_that_were_dropped_are_no_reason)
 	assert_converted(m, variant->policy);
 }
 
+/*
+ * Where the file is at the slot's userspace_addr, KVM is told that userspace loses its
+ * mappings, and cannot know that the pages stay.
+ */
+FIXTURE(at_userspace_addr) {
+	struct gmem m;
+};
+
+FIXTURE_SETUP(at_userspace_addr)
+{
+	struct gmem *m = &self->m;
+
+	KMA_REQUIRE_PROTECTED_VMS();
+	gmem_init_at_userspace_addr(m, KVM_X86_SW_PROTECTED_VM, GMEM_SHARED);
+	gmem_host_fill(m, KMA_ALL, KMA_KIND_NEW);
+}
+
+FIXTURE_TEARDOWN(at_userspace_addr)
+{
+	gmem_free(&self->m);
+}
+
+TEST_F(at_userspace_addr, refused_conversion_costs_the_shared_mappings_of_its_range_alone)
+{
+	const u64 first = 8, nr = 48, range = GENMASK_ULL(55, 8), private = GENMASK_ULL(31, 24);
+	struct gmem *m = &self->m;
+	int fd;
+
+	gmem_set(m, private, KMA_PRIVATE, GMEM_PRESERVE);
+	kma_look(&m->g, KMA_SEEN(.fresh = KMA_ALL));
+	fd = pin(gmem_page(m, 40), PAGE_SIZE, 0);
+	GMEM_ASSERT_FAILS(EAGAIN, 40 * PAGE_SIZE, m->fd, first * PAGE_SIZE, nr * PAGE_SIZE,
+			  KMA_PRIVATE, GMEM_PRESERVE);
+	KMA_ASSERT_FAULTS(&m->g, 0, KMA_SEEN(.fresh = ~range | private));
+	KMA_ASSERT_FAULTS(&m->g, nr - __builtin_popcountll(private),
+			  KMA_SEEN(.fresh = range & ~private));
+	unpin(fd);
+}
+
 /* Batches of the kernel's, on the CPU that has brought a page in. */
 #define BATCH_ROUNDS	40
 

@@ -189,7 +189,6 @@ TEST_F(reject, request_across_the_end_of_memory_is_efault)
 	}
 }
 
-/* A request in the very memory that it makes private, and in memory that is private. */
 TEST_F(reject, request_in_private_memory_is_efault)
 {
 	KMA_ASSERT_ERRNO(EFAULT, __gmem_ioctl(self->m.fd, gmem_page(&self->m, 20)));
@@ -202,20 +201,9 @@ TEST_F(reject, set_of_the_vm_is_enotty)
 	KMA_ASSERT_ERRNO(ENOTTY, ioctl(self->m.fd, KVM_SET_MEMORY_ATTRIBUTES, &attr));
 }
 
-/* A request that nothing can be written back to. */
-static struct kvm_memory_attributes2 *read_only(struct kvm_memory_attributes2 attr)
-{
-	struct kvm_memory_attributes2 *copy = kvm_mmap(PAGE_SIZE, PROT_READ | PROT_WRITE,
-						       MAP_PRIVATE | MAP_ANONYMOUS, -1);
-
-	*copy = attr;
-	TEST_ASSERT(!mprotect(copy, PAGE_SIZE, PROT_READ), "mprotect: %s", strerror(errno));
-	return copy;
-}
-
 static int set_read_only(int fd, u64 offset, u64 size, u64 attributes, u64 flags)
 {
-	return __gmem_ioctl(fd, read_only(gmem_attr(offset, size, attributes, flags)));
+	return __gmem_ioctl(fd, gmem_read_only(gmem_attr(offset, size, attributes, flags)));
 }
 
 FIXTURE(read_only) {
@@ -287,6 +275,78 @@ TEST_F(read_only, request_that_is_invalid_is_einval)
 	KMA_ASSERT_ERRNO(EINVAL, set_read_only(self->m.fd, 0, 0, KMA_PRIVATE, 0));
 	KMA_ASSERT_ERRNO(EINVAL, set_read_only(self->m.fd, 0, KMA_SIZE, KMA_NW, 0));
 	GMEM_ASSERT_PRIVATE(&self->m, KMA_NONE);
+}
+
+/* A request in the very memory that it is about, which is all shared at first. */
+FIXTURE(within) {
+	struct gmem m;
+	struct kvm_memory_attributes2 *attr;
+	struct kvm_memory_attributes2 was;
+};
+
+#define WITHIN_PAGE	20
+#define WITHIN		BIT_ULL(WITHIN_PAGE)
+
+FIXTURE_SETUP(within)
+{
+	struct gmem *m = &self->m;
+
+	KMA_REQUIRE_PROTECTED_VMS();
+	gmem_init(m, KVM_X86_SW_PROTECTED_VM, GMEM_SHARED);
+	gmem_host_fill(m, ~WITHIN, KMA_KIND_NEW);
+	self->was = gmem_attr(0, KMA_SIZE, KMA_PRIVATE, GMEM_PRESERVE);
+	self->attr = gmem_page(m, WITHIN_PAGE);
+	*self->attr = self->was;
+}
+
+FIXTURE_TEARDOWN(within)
+{
+	gmem_free(&self->m);
+}
+
+/* It was read while that was possible, and there's nothing to be written. */
+TEST_F(within, request_in_memory_that_it_makes_private_converts)
+{
+	struct gmem *m = &self->m;
+
+	TEST_ASSERT(!__gmem_ioctl(m->fd, self->attr), "%s", strerror(errno));
+	GMEM_ASSERT_PRIVATE(m, KMA_ALL);
+	kma_scan(&m->g, KMA_SEEN(.fresh = ~WITHIN));
+
+	KMA_ASSERT_ERRNO(EFAULT, __gmem_ioctl(m->fd, self->attr));
+	gmem_set(m, KMA_ALL, 0, GMEM_PRESERVE);
+	TEST_ASSERT(!memcmp(self->attr, &self->was, sizeof(self->was)),
+		    "a call that succeeds has written to its argument");
+}
+
+/* Userspace has lost its mapping by then, and gets it back, as the page is still shared. */
+static void assert_told(FIXTURE_DATA(within) * self, u64 page)
+{
+	struct gmem *m = &self->m;
+	struct iovec iov = { .iov_base = gmem_page(m, page) + PAGE_SIZE - 8, .iov_len = 8 };
+	u64 want = page * PAGE_SIZE;
+	int fds[2];
+
+	TEST_ASSERT(!pipe(fds), "pipe: %s", strerror(errno));
+	TEST_ASSERT_EQ(vmsplice(fds[1], &iov, 1, 0), 8);
+	*self->attr = self->was;
+	KMA_ASSERT_ERRNO(EAGAIN, __gmem_ioctl(m->fd, self->attr));
+	TEST_ASSERT(self->attr->error_offset == want, "wanted error_offset 0x%lx, got 0x%llx",
+		    want, self->attr->error_offset);
+	self->attr->error_offset = self->was.error_offset;
+	TEST_ASSERT(!memcmp(self->attr, &self->was, sizeof(self->was)),
+		    "a call has written more than error_offset");
+	close(fds[0]);
+	close(fds[1]);
+	GMEM_ASSERT_PRIVATE(m, KMA_NONE);
+	gmem_host_scan(m, KMA_SEEN(.fresh = ~WITHIN));
+}
+
+TEST_F(within, request_in_memory_that_it_cannot_make_private_is_told_where)
+{
+	assert_told(self, WITHIN_PAGE - 1);
+	assert_told(self, WITHIN_PAGE + 1);
+	assert_told(self, WITHIN_PAGE);
 }
 
 /* A guest_memfd that doesn't keep what is private of it. */

@@ -6,6 +6,7 @@
  */
 #include "kvm_memattr_alarm.h"
 #include "kvm_memattr_gmem.h"
+#include "kvm_memattr_layers.h"
 
 #define PAGES		16384
 #define DEBUG_SHARE	4
@@ -57,12 +58,37 @@ FIXTURE_VARIANT_ADD(stopped, to_shared_none) {
 	.policy = GMEM_NONE,
 };
 
+/* Of a file in pieces: what is to become of a page. */
+enum piece {
+	/* It is converted, and its contents are dealt with. */
+	CHANGES,
+	/* It has been before. */
+	DONE,
+	/* It is converted, and there's nothing in it. */
+	HOLE,
+};
+
+#define DONE_AT_FIRST	100
+
+static enum piece piece_of(u64 page)
+{
+	if (page < DONE_AT_FIRST)
+		return DONE;
+	return page % 16 < 9 ? CHANGES : page % 16 < 12 ? DONE : HOLE;
+}
+
 static u64 guest_first, guest_end, guest_policy;
+static bool in_pieces, leave_holes;
 
 /* What either end of a page holds. For old contents the policy is PRESERVE. */
 static u64 word_after(u64 policy, u64 page)
 {
-	return policy == GMEM_ZERO ? 0 :
+	enum piece piece = READ_ONCE(in_pieces) ? piece_of(page) : CHANGES;
+
+	if (piece == HOLE)
+		return 0;
+	return piece == DONE ? kma_word(KMA_KIND_NEW, page) :
+	       policy == GMEM_ZERO ? 0 :
 	       policy == GMEM_NONE ? KMA_JUNK : kma_word(KMA_KIND_NEW, page);
 }
 
@@ -76,6 +102,8 @@ static void guest_code(u64 pages)
 			u64 *words = (u64 *)(SLOTS_GPA + (page + pages / 2) % pages * PAGE_SIZE);
 			u64 want = word_after(READ_ONCE(guest_policy), page);
 
+			if (READ_ONCE(leave_holes) && piece_of(page) == HOLE)
+				continue;
 			GUEST_ASSERT_EQ(READ_ONCE(words[0]), want);
 			GUEST_ASSERT_EQ(READ_ONCE(words[KMA_PAGE_WORDS - 1]), want);
 		}
@@ -83,8 +111,10 @@ static void guest_code(u64 pages)
 	}
 }
 
-static void assert_guest_reads(struct big *b, u64 first, u64 end, u64 policy)
+/* Returns how many faults that took. */
+static u64 assert_guest_reads(struct big *b, u64 first, u64 end, u64 policy)
 {
+	u64 faults = vcpu_get_stat(b->vcpu, pf_fixed);
 	struct ucall uc;
 
 	guest_first = first;
@@ -93,10 +123,13 @@ static void assert_guest_reads(struct big *b, u64 first, u64 end, u64 policy)
 	sync_global_to_guest(b->vm, guest_first);
 	sync_global_to_guest(b->vm, guest_end);
 	sync_global_to_guest(b->vm, guest_policy);
+	sync_global_to_guest(b->vm, in_pieces);
+	sync_global_to_guest(b->vm, leave_holes);
 	vcpu_run(b->vcpu);
 	if (get_ucall(b->vcpu, &uc) == UCALL_ABORT)
 		REPORT_GUEST_ASSERT(uc);
 	TEST_ASSERT(uc.cmd == UCALL_SYNC, "ucall %lu", uc.cmd);
+	return vcpu_get_stat(b->vcpu, pf_fixed) - faults;
 }
 
 static void add_half(struct big *b, u32 slot, u64 gpa, u64 offset)
@@ -216,8 +249,10 @@ TEST_F_TIMEOUT(stopped, what_is_before_error_offset_is_done_and_the_rest_is_as_i
 	TEST_ASSERT(stopped < b->pages, "no signal has stopped it, of %d", alarms);
 	assert_pages(b, 0, stopped, variant->to_private, variant->policy);
 	assert_pages(b, stopped, b->pages, !variant->to_private, GMEM_PRESERVE);
-	assert_guest_reads(b, 0, stopped, variant->policy);
-	assert_guest_reads(b, stopped, b->pages, GMEM_PRESERVE);
+	/* All of the range was to be zapped before it was known where the call ends. */
+	TEST_ASSERT_EQ(assert_guest_reads(b, 0, stopped, variant->policy), stopped);
+	TEST_ASSERT_EQ(assert_guest_reads(b, stopped, b->pages, GMEM_PRESERVE),
+		       b->pages - stopped);
 
 	/* On to the end, from where each call has stopped. */
 	alarm_each(PERIOD_US);
@@ -234,6 +269,149 @@ TEST_F_TIMEOUT(stopped, what_is_before_error_offset_is_done_and_the_rest_is_as_i
 	assert_pages(b, 0, b->pages, false, variant->policy);
 	printf("# figure: stopped at page %lu of %lu first, %lu calls in all\n", stopped, b->pages,
 	       calls);
+}
+
+/* Some of it is in the new state already, and keeps what it has; some has nothing. */
+static void cut(struct big *b, u64 to)
+{
+	u64 end;
+
+	for (u64 page = 0; page < b->pages; page = end) {
+		enum piece piece = piece_of(page);
+
+		for (end = page + 1; end < b->pages && piece_of(end) == piece; end++)
+			;
+		if (piece == DONE)
+			GMEM_ASSERT_SET(b->fd, page * PAGE_SIZE, (end - page) * PAGE_SIZE, to,
+					GMEM_PRESERVE);
+		else if (piece == HOLE)
+			gmem_punch(b->fd, page * PAGE_SIZE, (end - page) * PAGE_SIZE);
+	}
+}
+
+/* Pages before @stop are in the new state, as are pieces that were before. */
+static void assert_pieces(struct big *b, u64 stop, u64 to)
+{
+	struct kvm_memory_attributes_run *runs = layers_alloc(GET_MOST, sizeof(*runs));
+	u32 nr = layers_get(b->fd, 0, 0, b->size, runs, GET_MOST, NULL);
+	u64 page = 0;
+
+	for (u32 i = 0; i < nr; i++) {
+		for (; page < (runs[i].start + runs[i].size) / PAGE_SIZE; page++) {
+			bool done = page < stop || piece_of(page) == DONE;
+
+			TEST_ASSERT(runs[i].attributes == (done ? to : to ^ KMA_PRIVATE),
+				    "page %lu is 0x%llx, and page %lu the first that isn't done",
+				    page, runs[i].attributes, stop);
+		}
+	}
+	TEST_ASSERT_EQ(page, b->pages);
+	free(runs);
+}
+
+/* A call that goes on from @page has stopped where it may: contents end there. */
+static void assert_stop(u64 page, u64 stop)
+{
+	u64 changed = 0;
+
+	TEST_ASSERT(piece_of(stop - 1) == CHANGES, "stopped at page %lu, behind one to pass over",
+		    stop);
+	for (; page < stop; page++)
+		changed += piece_of(page) == CHANGES;
+	TEST_ASSERT(changed >= LEAST_PAGES, "stopped at page %lu, after %lu pages", stop, changed);
+}
+
+TEST_F_TIMEOUT(stopped, range_in_pieces_is_done_up_to_error_offset_and_gone_on_with, 400)
+{
+	const u64 to = variant->to_private ? KMA_PRIVATE : 0;
+	struct big *b = &self->big;
+	u64 stopped = b->pages, converted, calls = 1;
+
+	in_pieces = true;
+	leave_holes = true;
+	for (int i = 0; i < ATTEMPTS && stopped == b->pages; i++) {
+		fill(b, variant->to_private);
+		cut(b, to);
+		converted = kma_total("pages_converted");
+		alarm_each(PERIOD_US);
+		stopped = convert(b, 0, to, variant->policy);
+		alarm_each(0);
+	}
+	TEST_ASSERT(stopped < b->pages, "no signal has stopped it, of %d", alarms);
+	TEST_ASSERT_EQ(kma_total("pages_converted") - converted, stopped - DONE_AT_FIRST);
+	assert_stop(0, stopped);
+	assert_pieces(b, stopped, to);
+	assert_guest_reads(b, 0, stopped, variant->policy);
+	assert_guest_reads(b, stopped, b->pages, GMEM_PRESERVE);
+
+	alarm_each(PERIOD_US);
+	for (u64 page = stopped; page < b->pages; calls++) {
+		u64 next = convert(b, page, to, variant->policy);
+
+		if (next < b->pages)
+			assert_stop(page, next);
+		assert_pieces(b, next, to);
+		page = next;
+	}
+	alarm_each(0);
+	leave_holes = false;
+	assert_guest_reads(b, 0, b->pages, variant->policy);
+	GMEM_ASSERT_SET(b->fd, 0, b->size, 0, GMEM_PRESERVE);
+	assert_pages(b, 0, b->pages, false, variant->policy);
+	printf("# figure: in pieces: stopped at page %lu of %lu first, %lu calls in all\n", stopped,
+	       b->pages, calls);
+}
+
+/* The pages of a file that are done, which are those up to somewhere. */
+static u64 pages_done(struct big *b, u64 to)
+{
+	struct kvm_memory_attributes_run runs[3];
+	u32 nr = layers_get(b->fd, 0, 0, b->size, runs, ARRAY_SIZE(runs), NULL);
+
+	if (runs[0].attributes != to)
+		return 0;
+	TEST_ASSERT(nr <= 2, "what is done is in pieces");
+	return runs[0].size / PAGE_SIZE;
+}
+
+/* Made again as it was, as nothing can be written to it. */
+TEST_F_TIMEOUT(stopped, request_that_cannot_be_told_is_efault_and_gets_on, 400)
+{
+	const u64 to = variant->to_private ? KMA_PRIVATE : 0;
+	struct kvm_memory_attributes2 *attr;
+	struct big *b = &self->big;
+	u64 stops = 0;
+
+	attr = gmem_read_only(gmem_attr(0, b->size, to, variant->policy));
+	for (int i = 0; i < ATTEMPTS && !stops; i++) {
+		u64 next;
+
+		fill(b, variant->to_private);
+		for (u64 done = 0; done < b->pages; done = next) {
+			int ret, err;
+
+			alarm_each(PERIOD_US);
+			ret = __gmem_ioctl(b->fd, attr);
+			err = errno;
+			alarm_each(0);
+			next = pages_done(b, to);
+			if (!ret) {
+				TEST_ASSERT_EQ(next, b->pages);
+				continue;
+			}
+			TEST_ASSERT(err == EFAULT, "%s", strerror(err));
+			TEST_ASSERT(next >= done + LEAST_PAGES && next < b->pages,
+				    "EFAULT, and %lu pages are done after %lu", next, done);
+			if (stops++)
+				continue;
+			assert_pages(b, 0, next, variant->to_private, variant->policy);
+			assert_pages(b, next, b->pages, !variant->to_private, GMEM_PRESERVE);
+		}
+	}
+	TEST_ASSERT(stops, "no signal has stopped it, of %d", alarms);
+	GMEM_ASSERT_SET(b->fd, 0, b->size, 0, GMEM_PRESERVE);
+	assert_pages(b, 0, b->pages, false, variant->policy);
+	printf("# figure: EFAULT %lu times\n", stops);
 }
 
 /* Every call ends in one go, signals or not. */

@@ -40,6 +40,17 @@ static inline struct kvm_memory_attributes2 gmem_attr(u64 offset, u64 size, u64 
 	};
 }
 
+/* A request that nothing can be written back to. */
+static inline struct kvm_memory_attributes2 *gmem_read_only(struct kvm_memory_attributes2 attr)
+{
+	struct kvm_memory_attributes2 *copy = kvm_mmap(PAGE_SIZE, PROT_READ | PROT_WRITE,
+						       MAP_PRIVATE | MAP_ANONYMOUS, -1);
+
+	*copy = attr;
+	TEST_ASSERT(!mprotect(copy, PAGE_SIZE, PROT_READ), "mprotect: %s", strerror(errno));
+	return copy;
+}
+
 /* On a VM's file descriptor, too. */
 static inline int __gmem_ioctl(int fd, struct kvm_memory_attributes2 *attr)
 {
@@ -146,6 +157,25 @@ static inline void gmem_init(struct gmem *m, u32 type, u64 flags)
 	kma_guest_init(&m->g, type, KVM_MEM_GUEST_MEMFD, flags);
 	m->fd = kvm_dup(m->g.region->region.guest_memfd);
 	m->mem = kvm_mmap(KMA_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, m->fd);
+	gmem_catch_sigbus();
+}
+
+/*
+ * As gmem_init(), and the file is what userspace_addr of the slot maps: KVM is told of
+ * what becomes of that mapping. There is no region.
+ */
+static inline void gmem_init_at_userspace_addr(struct gmem *m, u32 type, u64 flags)
+{
+	struct vm_shape shape = { .mode = VM_MODE_DEFAULT, .type = type };
+
+	m->g.gpa = KMA_GPA;
+	m->g.vm = vm_create_shape_with_one_vcpu(shape, &m->g.vcpu, kma_guest_code);
+	m->fd = vm_create_guest_memfd(m->g.vm, KMA_SIZE, flags);
+	m->mem = kvm_mmap(KMA_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, m->fd);
+	vm_set_user_memory_region2(m->g.vm, KMA_SLOT, KVM_MEM_GUEST_MEMFD, m->g.gpa, KMA_SIZE,
+				   m->mem, m->fd, 0);
+	virt_map(m->g.vm, m->g.gpa, m->g.gpa, KMA_PAGES);
+	kma_warm_up(m->g.vcpu);
 	gmem_catch_sigbus();
 }
 

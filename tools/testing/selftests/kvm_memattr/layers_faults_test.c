@@ -243,6 +243,8 @@ static void each_allocation_fails(struct subject *s, const struct request *r)
 		free(after.runs);
 	}
 	printf("# figure: %s: %ld faults, %ld times ENOMEM\n", r->name, n - 2, failed);
+	/* What is only cleared takes no memory. */
+	TEST_ASSERT(n > 2 || r->make == make_whole_layer_empty, "%s: met no fault", r->name);
 	/* Where one allocation fails, another may serve in its place. */
 	TEST_ASSERT(failed || s->knobs.how == NTH_FAILS || r->make == make_whole_layer_empty,
 		    "%s: without memory, and never failed", r->name);
@@ -261,14 +263,14 @@ TEST_F_TIMEOUT(faults, reading_back_that_meets_a_fault_is_enomem_or_all_of_it, 8
 	struct kvm_memory_attributes_run all[64], runs[64], untouched[64];
 	struct subject *s = &self->subject;
 	bool injected = true;
-	long failed = 0;
+	long n, failed = 0;
 	u64 next;
 	u32 nr;
 
 	layers_of_many(s->vm);
 	nr = layers_get(s->vm->fd, LAYERS_UNION, KMA_GPA, SZ_1G, all, ARRAY_SIZE(all), &next);
 	TEST_ASSERT_EQ(nr, 2);
-	for (long n = 1; injected; n++) {
+	for (n = 1; injected; n++) {
 		struct kvm_memory_attributes_get get, was;
 		int ret, err;
 
@@ -292,7 +294,8 @@ TEST_F_TIMEOUT(faults, reading_back_that_meets_a_fault_is_enomem_or_all_of_it, 8
 			    !memcmp(runs, untouched, sizeof(runs)), "fault %ld: it has written", n);
 		failed++;
 	}
-	printf("# figure: reading back: %ld times ENOMEM\n", failed);
+	printf("# figure: reading back: %ld faults, %ld times ENOMEM\n", n - 2, failed);
+	TEST_ASSERT(n > 2, "met no fault");
 	TEST_ASSERT(failed || s->knobs.how == NTH_FAILS, "without memory, and never failed");
 }
 
@@ -303,7 +306,7 @@ TEST_F_TIMEOUT(faults, failed_batch_takes_no_right_away, 800)
 	struct rwx_guest g = {};
 	struct rwx_mapped mapped;
 	bool injected = true;
-	long failed = 0;
+	long n, failed = 0;
 
 	entries = layers_alloc(BATCH_MOST, sizeof(*entries));
 	kvm_vm_free(s->vm);
@@ -315,7 +318,7 @@ TEST_F_TIMEOUT(faults, failed_batch_takes_no_right_away, 800)
 		entries[i] = layers_entry(i, rwx_gpa(&g, 97 + i * 61), 3 * PAGE_SIZE, KMA_NW,
 					  KMA_NW);
 	mapped = rwx_map_what_is_kept(&g);
-	for (long n = 1; injected; n++) {
+	for (n = 1; injected; n++) {
 		int ret, err;
 
 		TEST_ASSERT(n < MOST_FAULTS, "does not come to an end");
@@ -332,7 +335,9 @@ TEST_F_TIMEOUT(faults, failed_batch_takes_no_right_away, 800)
 			mapped = rwx_map_what_is_kept(&g);
 		}
 	}
-	printf("# figure: %ld times ENOMEM, and the guest has kept its mappings\n", failed);
+	printf("# figure: %ld faults, %ld times ENOMEM%s\n", n - 2, failed,
+	       failed ? ", and the guest has kept its mappings" : "");
+	TEST_ASSERT(n > 2, "met no fault");
 	TEST_ASSERT(failed || s->knobs.how == NTH_FAILS, "without memory, and never failed");
 	for (u64 i = 0; i < nr_entries; i++)
 		rwx_check_all(&g, 97 + i * 61, KMA_NW);

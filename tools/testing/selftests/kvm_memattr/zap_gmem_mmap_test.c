@@ -4,7 +4,7 @@
  * event on it zaps what the guest has mapped of it, whatever the attributes
  * say: a mapping that stays is a use of freed memory.
  */
-#include "kvm_memattr_guest.h"
+#include "kvm_memattr_gmem.h"
 
 FIXTURE(mapped) {
 	struct kma_guest g;
@@ -14,6 +14,8 @@ FIXTURE(mapped) {
 FIXTURE_VARIANT(mapped) {
 	u32 type;
 	u64 flags;
+	/* The pages that are made shared, in place. */
+	u64 shared;
 };
 
 FIXTURE_VARIANT_ADD(mapped, default_init_shared) {
@@ -31,6 +33,12 @@ FIXTURE_VARIANT_ADD(mapped, protected_init_private) {
 	.flags = GUEST_MEMFD_FLAG_MMAP,
 };
 
+FIXTURE_VARIANT_ADD(mapped, protected_mixed) {
+	.type = KVM_X86_SW_PROTECTED_VM,
+	.flags = GUEST_MEMFD_FLAG_MMAP,
+	.shared = KMA_ODD,
+};
+
 FIXTURE_SETUP(mapped)
 {
 	if (variant->type == KVM_X86_SW_PROTECTED_VM)
@@ -39,6 +47,11 @@ FIXTURE_SETUP(mapped)
 	kma_guest_init(&self->g, variant->type, KVM_MEM_GUEST_MEMFD, variant->flags);
 	self->mem = kvm_mmap(KMA_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
 			     self->g.region->region.guest_memfd);
+	for (u64 page = 0; page < KMA_PAGES; page++) {
+		if (variant->shared & 1ull << page)
+			GMEM_ASSERT_SET(self->g.region->region.guest_memfd, page * PAGE_SIZE,
+					PAGE_SIZE, 0, GMEM_ZERO);
+	}
 	kma_write(&self->g, KMA_ALL, KMA_KIND_NEW);
 	KMA_ASSERT_FAULTS(&self->g, 0, KMA_SEEN(.fresh = KMA_ALL));
 }
@@ -66,12 +79,16 @@ TEST_F(mapped, hole_leaves_the_pages_beside_it_mapped)
 TEST_F(mapped, release_drops_what_the_guest_has_mapped)
 {
 	struct kma_guest *g = &self->g;
+	u64 mapped;
 
 	kvm_munmap(self->mem, KMA_SIZE);
 	self->mem = NULL;
+	mapped = vm_get_stat(g->vm, pages_4k);
 	kvm_close(g->region->region.guest_memfd);
 	g->region->region.guest_memfd = -1;
 
+	/* The vCPU doesn't get past the first page that it can be asked for. */
+	TEST_ASSERT_EQ(mapped - vm_get_stat(g->vm, pages_4k), KMA_PAGES);
 	kma_issue(g->vcpu, KMA_OP_READ, g->gpa, 1ull << 9, 0);
 	kma_finish_in_fault(g->vcpu, EFAULT, g->gpa + 9 * PAGE_SIZE, 0);
 }

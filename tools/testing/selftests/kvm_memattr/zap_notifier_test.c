@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * An MMU notifier event is about the shared backing: it zaps the guest's
- * shared mappings in its range, and not one of the private ones.
+ * shared mappings in its range, and not one of the private ones. That holds for a
+ * guest_memfd that is converted in place, too, if the VMM has mapped it there.
  */
-#include "kvm_memattr_guest.h"
+#include "kvm_memattr_gmem.h"
 
 /* What the events do to the backing, and what the guest then reads in it. */
 struct event {
@@ -42,6 +43,11 @@ static void map_other_memory(struct userspace_mem_region *region, u64 offset, u6
 
 	for (i = 0; i < size; i += PAGE_SIZE)
 		*(u64 *)(new + i) = kma_word(KMA_KIND_NEW, KMA_GPA + offset + i);
+}
+
+static void unmap_memory(struct userspace_mem_region *region, u64 offset, u64 size)
+{
+	kvm_munmap(region->host_mem + offset, size);
 }
 
 FIXTURE(notifier) {
@@ -157,6 +163,99 @@ TEST_F(notifier, backing_that_changed_under_private_pages_is_seen_when_shared)
 	seen.zero = variant->event.then == ZERO ? KMA_ALL : 0;
 	seen.fresh = variant->event.then == FRESH ? KMA_ALL : 0;
 	KMA_ASSERT_FAULTS(&self->g, KMA_PAGES, seen);
+}
+
+/*
+ * The file itself is what is mapped at userspace_addr. It has the memory, so that what
+ * the guest sees is the same after each event.
+ */
+FIXTURE(in_place) {
+	struct gmem m;
+	struct userspace_mem_region region;
+};
+
+FIXTURE_VARIANT(in_place) {
+	void (*fire)(struct userspace_mem_region *region, u64 offset, u64 size);
+};
+
+FIXTURE_VARIANT_ADD(in_place, file_madvise) {
+	.fire = discard_mapping,
+};
+
+FIXTURE_VARIANT_ADD(in_place, file_mprotect) {
+	.fire = forbid_and_allow,
+};
+
+FIXTURE_VARIANT_ADD(in_place, file_munmap) {
+	.fire = unmap_memory,
+};
+
+FIXTURE_SETUP(in_place)
+{
+	KMA_REQUIRE_PROTECTED_VMS();
+	gmem_init_at_userspace_addr(&self->m, KVM_X86_SW_PROTECTED_VM, GMEM_SHARED);
+	self->region.host_mem = self->m.mem;
+}
+
+FIXTURE_TEARDOWN(in_place)
+{
+	/* Something else may have come in its place. */
+	if (variant->fire == unmap_memory)
+		self->m.mem = NULL;
+	gmem_free(&self->m);
+}
+
+/* These are private, the others shared, and all of them mapped by guest and host. */
+static void prepare_in_place(struct gmem *m, u64 private)
+{
+	gmem_host_fill(m, KMA_ALL, KMA_KIND_NEW);
+	gmem_set(m, private, KMA_PRIVATE, GMEM_PRESERVE);
+	GMEM_ASSERT_PRIVATE(m, private);
+	kma_look(&m->g, KMA_SEEN(.fresh = KMA_ALL));
+	KMA_ASSERT_FAULTS(&m->g, 0, KMA_SEEN(.fresh = KMA_ALL));
+}
+
+/* The event over some pages of the window costs these mappings, and no others. */
+#define ASSERT_COSTS(_first, _nr, _pages)					\
+do {										\
+	u64 __pages = (_pages);							\
+										\
+	variant->fire(&self->region, (_first) * PAGE_SIZE, (_nr) * PAGE_SIZE);	\
+	KMA_ASSERT_FAULTS(&self->m.g, 0, KMA_SEEN(.fresh = ~__pages));		\
+	KMA_ASSERT_FAULTS(&self->m.g, __builtin_popcountll(__pages),		\
+			  KMA_SEEN(.fresh = __pages));				\
+} while (0)
+
+TEST_F(in_place, private_pages_stay_mapped)
+{
+	prepare_in_place(&self->m, KMA_ALL);
+	ASSERT_COSTS(0, KMA_PAGES, KMA_NONE);
+}
+
+TEST_F(in_place, shared_pages_are_zapped)
+{
+	prepare_in_place(&self->m, KMA_NONE);
+	ASSERT_COSTS(0, KMA_PAGES, KMA_ALL);
+}
+
+TEST_F(in_place, alternate_pages_lose_the_shared_ones)
+{
+	prepare_in_place(&self->m, KMA_ODD);
+	ASSERT_COSTS(0, KMA_PAGES, KMA_EVEN);
+}
+
+TEST_F(in_place, shared_pages_outside_the_event_stay_mapped)
+{
+	prepare_in_place(&self->m, KMA_NONE);
+	ASSERT_COSTS(16, 32, KMA_MIDDLE);
+}
+
+TEST_F(in_place, event_across_a_private_run_takes_the_shared_ends)
+{
+	const u64 private = GENMASK_ULL(37, 14);
+
+	prepare_in_place(&self->m, private);
+	ASSERT_COSTS(10, 32, GENMASK_ULL(41, 10) & ~private);
 }
 
 TEST_HARNESS_MAIN
