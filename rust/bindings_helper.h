@@ -56,6 +56,7 @@ bool kma_xa_is_retry(const void *entry);
 bool kma_xa_is_zero(const void *entry);
 void *kma_xa_mk_value(unsigned long value);
 void *kma_xa_zero_entry(void);
+void *kma_xas_next_entry(struct xa_state *xas, unsigned long max);
 int kma_xas_error(const struct xa_state *xas);
 
 void kma_cond_resched(void);

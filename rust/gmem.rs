@@ -28,7 +28,6 @@ use core::{
 };
 use kernel::{
     bindings::{
-        xas_find,
         xas_pause, //
     },
     sync::rcu,
@@ -134,7 +133,7 @@ impl GmemGuard<'_> {
             while nr < FOLIOS_AT_ONCE {
                 // SAFETY: The state is one of the page cache, and RCU is held since it was begun or
                 // paused.
-                let entry = unsafe { xas_find(&mut state, last) };
+                let entry = unsafe { bindings::kma_xas_next_entry(&mut state, last) };
                 if is_retry(entry) {
                     restart(&mut state);
                 } else if entry.is_null() {

@@ -185,6 +185,11 @@ void *kma_xa_zero_entry(void)
 	return XA_ZERO_ENTRY;
 }
 
+void *kma_xas_next_entry(struct xa_state *xas, unsigned long max)
+{
+	return xas_next_entry(xas, max);
+}
+
 int kma_xas_error(const struct xa_state *xas)
 {
 	return xas_error(xas);

@@ -75,8 +75,8 @@ use kernel::{
 const REFERENCE_TRIES: usize = 50;
 const REFERENCE_WAIT: Delta = Delta::from_micros(100);
 
-/// How many folios' contents are dealt with before a signal is heeded: a caller that is interrupted
-/// over and over gets on nevertheless.
+/// How many folios are looked at before one that kills is, and how many folios' contents are dealt with
+/// before any signal is: a caller that is interrupted over and over gets on nevertheless.
 const FOLIOS_AT_LEAST: usize = 64;
 
 impl Quiesced for GmemZapped<'_> {}
@@ -270,12 +270,14 @@ impl<'a> Plan<'a> {
         &self,
         guard: &GmemGuard<'_>,
         from: Index,
-        is: fn(&Folio) -> bool,
+        is: impl Fn(&Folio) -> bool,
     ) -> Result<(), Found> {
+        let mut folios = 0;
         match self.folios(guard, from, |folio| {
+            folios += 1;
             if is(folio) {
                 ControlFlow::Break(Found::Folio(folio.index()))
-            } else if fatal_signal_pending() {
+            } else if folios % FOLIOS_AT_LEAST == 0 && fatal_signal_pending() {
                 ControlFlow::Break(Found::Killed)
             } else {
                 ControlFlow::Continue(())
