@@ -261,6 +261,13 @@ static void set_stage(struct race *race, enum stage stage)
 	__sync_synchronize();
 }
 
+static void assert_hardly_refused(const struct race *race, int rounds)
+{
+	printf("# figure: EAGAIN %lu times in %d rounds\n", race->refused, rounds);
+	TEST_ASSERT(race->refused <= RACE_REFUSED,
+		    "refused %lu times, for pages that nobody holds on to", race->refused);
+}
+
 static void convert_range(struct race *race, u64 first, u64 nr, u64 attributes, u64 policy)
 {
 	race->refused += gmem_set_despite_users(race->fd, first * PAGE_SIZE, nr * PAGE_SIZE,
@@ -624,9 +631,7 @@ TEST_F_TIMEOUT(fresh, pages_that_vcpus_are_about_to_fault_in_become_private, 600
 		WRITE_ONCE(FRESH(self, round), i);
 		make_fresh(self);
 	}
-	printf("# figure: EAGAIN %lu times in %d rounds\n", self->race.refused, rounds);
-	TEST_ASSERT(self->race.refused <= RACE_REFUSED,
-		    "refused %lu times, for pages that nobody holds on to", self->race.refused);
+	assert_hardly_refused(&self->race, rounds);
 }
 
 /* Has the vCPU begin when a conversion waits already. */
@@ -752,45 +757,49 @@ static void *reads_thread(void *arg)
 	return NULL;
 }
 
-static void race_with_userspace(struct race *race, void *(*fn)(void *))
+static void race_with_userspace(struct race *race, void *(*fn)(void *),
+				void (*round)(struct race *race))
 {
 	const int rounds = kma_rounds(RACE_ROUNDS, RACE_DEBUG_SHARE);
 	struct helper helpers[2];
 
 	helper_start(&helpers[0], race, fn);
 	helper_start(&helpers[1], race, fn);
-	for (; race->rounds < rounds; race->rounds++) {
-		u64 policy = race->rounds % 2 ? GMEM_PRESERVE : GMEM_NONE;
-
-		set_stage(race, STAGE_CHANGES);
-		convert(race, KMA_PRIVATE, policy);
-		set_stage(race, STAGE_CHANGED);
-		usleep(STAGE_US);
-		set_stage(race, STAGE_ANY);
-		GMEM_ASSERT_SET(race->fd, 0, KMA_SIZE, 0, GMEM_PRESERVE);
-		TEST_ASSERT_EQ(gmem_unloadable(race->mem), KMA_NONE);
-		fill_all(race);
-	}
+	for (; race->rounds < rounds; race->rounds++)
+		round(race);
+	set_stage(race, STAGE_ANY);
 	helper_stop(&helpers[0]);
 	helper_stop(&helpers[1]);
-	printf("# figure: EAGAIN %lu times in %d rounds\n", race->refused, rounds);
-	TEST_ASSERT(race->refused <= RACE_REFUSED,
-		    "refused %lu times, for pages that nobody holds on to", race->refused);
+	assert_hardly_refused(race, rounds);
+}
+
+static void userspace_loses_round(struct race *race)
+{
+	u64 policy = race->rounds % 2 ? GMEM_PRESERVE : GMEM_NONE;
+
+	set_stage(race, STAGE_CHANGES);
+	convert(race, KMA_PRIVATE, policy);
+	set_stage(race, STAGE_CHANGED);
+	usleep(STAGE_US);
+	set_stage(race, STAGE_ANY);
+	GMEM_ASSERT_SET(race->fd, 0, KMA_SIZE, 0, GMEM_PRESERVE);
+	TEST_ASSERT_EQ(gmem_unloadable(race->mem), KMA_NONE);
+	fill_all(race);
 }
 
 TEST_F_TIMEOUT(host, nothing_is_read_once_it_is_private, 300)
 {
-	race_with_userspace(&self->race, loads_thread);
+	race_with_userspace(&self->race, loads_thread, userspace_loses_round);
 }
 
 TEST_F_TIMEOUT(host, nothing_is_written_once_it_is_private, 300)
 {
-	race_with_userspace(&self->race, stores_thread);
+	race_with_userspace(&self->race, stores_thread, userspace_loses_round);
 }
 
 TEST_F_TIMEOUT(host, nothing_is_read_by_the_kernel_once_it_is_private, 300)
 {
-	race_with_userspace(&self->race, reads_thread);
+	race_with_userspace(&self->race, reads_thread, userspace_loses_round);
 }
 
 /* What all words of a page are that has become shared in this phase's round. */
@@ -867,39 +876,26 @@ static void *writes_to_shared_thread(void *arg)
 	return NULL;
 }
 
-static void race_to_shared(struct race *race, void *(*fn)(void *))
+static void userspace_gets_round(struct race *race)
 {
-	const int rounds = kma_rounds(RACE_ROUNDS, RACE_DEBUG_SHARE);
-	struct helper helpers[2];
-
-	helper_start(&helpers[0], race, fn);
-	helper_start(&helpers[1], race, fn);
-	for (; race->rounds < rounds; race->rounds++) {
-		set_stage(race, STAGE_ANY);
-		fill_all(race);
-		convert(race, KMA_PRIVATE, GMEM_PRESERVE);
-
-		set_stage(race, STAGE_CHANGES);
-		convert(race, 0, shared_policy(hammer.phase));
-		set_stage(race, STAGE_CHANGED);
-		usleep(STAGE_US);
-	}
 	set_stage(race, STAGE_ANY);
-	helper_stop(&helpers[0]);
-	helper_stop(&helpers[1]);
-	printf("# figure: EAGAIN %lu times in %d rounds\n", race->refused, rounds);
-	TEST_ASSERT(race->refused <= RACE_REFUSED,
-		    "refused %lu times, for pages that nobody holds on to", race->refused);
+	fill_all(race);
+	convert(race, KMA_PRIVATE, GMEM_PRESERVE);
+
+	set_stage(race, STAGE_CHANGES);
+	convert(race, 0, shared_policy(hammer.phase));
+	set_stage(race, STAGE_CHANGED);
+	usleep(STAGE_US);
 }
 
 TEST_F_TIMEOUT(host, nothing_old_is_read_once_it_is_shared, 300)
 {
-	race_to_shared(&self->race, loads_of_shared_thread);
+	race_with_userspace(&self->race, loads_of_shared_thread, userspace_gets_round);
 }
 
 TEST_F_TIMEOUT(host, nothing_that_is_written_by_the_kernel_is_lost_once_it_is_shared, 300)
 {
-	race_to_shared(&self->race, writes_to_shared_thread);
+	race_with_userspace(&self->race, writes_to_shared_thread, userspace_gets_round);
 }
 
 /* Other threads change the file as well, with vCPUs that use its pages, and without. */
