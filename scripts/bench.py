@@ -202,9 +202,9 @@ class BenchBoot(test.Boot):
                 said = outcome.lines if outcome else self.setup_error
                 raise Wrong("%s failed: %s" % (job.name, " / ".join(said[-8:])))
         console = (self.folder / "console.log").read_text(errors="replace")
-        for line in console.splitlines():
-            if test.SPLAT.search(line):
-                raise Wrong("the kernel said: " + line)
+        splat = test.first_splat(console)
+        if splat:
+            raise Wrong("the kernel said: " + splat)
 
     def lines(self):
         return [line for number in range(len(self.jobs)) for line in self.outcomes[number].lines]

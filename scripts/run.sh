@@ -59,9 +59,9 @@ PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$TOP/scripts python3 - "$folder/console.log
 import sys
 import test
 
-for line in open(sys.argv[1], errors="replace"):
-    if test.SPLAT.search(line):
-        sys.exit("the kernel said: " + line)
+splat = test.first_splat(open(sys.argv[1], errors="replace").read())
+if splat:
+    sys.exit("the kernel said: " + splat)
 EOF
 	die "the kernel complained while the demo ran" "the host's console: $folder/console.log"
 [ "$status" -eq 0 ] || printf '!!! the demo failed; the host'"'"'s console: %s\n' "$folder/console.log" >&2

@@ -709,29 +709,32 @@ def print_retries(boots):
         "%s: %d" % count for count in counts.items()) if counts else ""))
 
 
-def git(*words):
-    return subprocess.run(["git", "-C", TOP, *words], check=True, stdout=subprocess.PIPE,
+def git(*words, there=TOP):
+    return subprocess.run(["git", "-C", there, *words], check=True, stdout=subprocess.PIPE,
                           stderr=subprocess.DEVNULL).stdout
+
+
+def first_splat(text):
+    """The first line of a console in which the kernel says that something is wrong."""
+    return next((line for line in text.splitlines() if SPLAT.search(line)), None)
 
 
 def host_source():
     """The source of the host kernel in the cache, with changes that are not committed:
     what says which it is, and words for the reader."""
-    def git_there(*words):
-        return subprocess.run(["git", "-C", CACHE / "linux", *words], check=True,
-                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
-
+    linux = CACHE / "linux"
     try:
-        tree, changes = git_there("rev-parse", "HEAD^{tree}"), git_there("diff", "HEAD")
-        base = git_there("log", "-1", "--format=%s", "base").decode().strip()
-        patches = git_there("rev-list", "--count", "base..HEAD").decode().strip()
+        tree = git("rev-parse", "HEAD^{tree}", there=linux)
+        changes = git("diff", "HEAD", there=linux)
+        base = git("log", "-1", "--format=%s", "base", there=linux).decode().strip()
+        patches = git("rev-list", "--count", "base..HEAD", there=linux).decode().strip()
     except (OSError, subprocess.CalledProcessError):
         return b"", "none yet"
     return tree + changes, "%s, %s patches, tree %s%s" % (
         base, patches, tree.decode()[:12], " with changes" if changes else "")
 
 
-def tree_of_today():
+def tree_of_today(host=True):
     """What a run is about: a hash of all files of the checkout as they are, committed
     or not, less those that no result depends on, and of the host kernel's source, and
     the commit for the reader. Empty where the checkout is not git's."""
@@ -747,7 +750,8 @@ def tree_of_today():
             continue
         digest.update(b"%s\0%d\0" % (name, path.stat().st_mode & 0o111))
         digest.update(hashlib.sha256(path.read_bytes()).digest())
-    digest.update(host_source()[0])
+    if host:
+        digest.update(host_source()[0])
     return {"hash": digest.hexdigest(), "commit": commit}
 
 
@@ -840,6 +844,7 @@ def run(args):
         for other in ("MODULE_DIR", "KVM_DIR"):
             os.environ.pop(other, None)
     groups = choose(args.tests, groups_of(jobs), "test group")
+    checkout = tree_of_today(host=False)
     prepare(variants, args.module_dir)
     tree = tree_of_today()
 
@@ -871,7 +876,7 @@ def run(args):
     print_retries(boots)
     print("# host kernel: " + host_source()[1])
     if not args.control and not args.module_dir and not args.program:
-        if tree["hash"] != tree_of_today()["hash"]:
+        if checkout != tree_of_today(host=False) or tree != tree_of_today():
             note("the tree has changed while the tests ran: the results are kept as of none")
             tree = {"hash": "changed", "commit": "a tree that changed meanwhile"}
         save(results, tree)
